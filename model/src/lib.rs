@@ -1,0 +1,15 @@
+//! Gantry's pure types and rules: what a virtual service is, when a server counts as healthy,
+//! what one agent is told.
+//!
+//! Nothing here does I/O, awaits or reads a clock: times and facts come in as values. Types are
+//! parsed at the border ([`wire`]) and cannot hold anything invalid afterwards.
+
+pub mod check;
+pub mod judge;
+pub mod name;
+pub mod port;
+pub mod revision;
+pub mod server;
+pub mod service;
+pub mod verdict;
+pub mod violation;

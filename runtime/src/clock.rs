@@ -1,0 +1,16 @@
+//! The only place that reads a clock.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+/// Monotonic time, for deadlines and durations.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// The time of day, for people and for other machines.
+pub fn wall() -> Timestamp {
+    Timestamp::now()
+}

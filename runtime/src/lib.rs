@@ -1,0 +1,3 @@
+//! The process shell, and the loop that every agent is.
+
+pub mod clock;
