@@ -4,12 +4,16 @@
 //! Nothing here does I/O, awaits or reads a clock: times and facts come in as values. Types are
 //! parsed at the border ([`wire`]) and cannot hold anything invalid afterwards.
 
+pub mod agent;
 pub mod check;
+pub mod desired;
 pub mod judge;
 pub mod name;
+pub mod plan;
 pub mod port;
 pub mod revision;
 pub mod server;
 pub mod service;
 pub mod verdict;
 pub mod violation;
+pub mod wire;

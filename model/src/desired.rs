@@ -1,0 +1,248 @@
+//! An agent's whole desired state, and the rules by which it changes: what is refused, and how two
+//! holders make sure that they hold the same.
+//!
+//! The plans stay encoded here, so that both sides hash the same bytes.
+
+use std::collections::BTreeMap;
+
+use crate::revision::{ItemHash, Revision, SetHash};
+
+/// The desired state of one agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired<B> {
+    revision: Revision,
+    hash: SetHash,
+    services: BTreeMap<String, B>,
+}
+
+/// What an agent is sent: a change, the revision it leads to and the hash of everything after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update<B> {
+    pub revision: Revision,
+    pub hash: SetHash,
+    pub change: Change<B>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<B> {
+    /// This is everything.
+    Snapshot(Vec<(String, B)>),
+    /// This is the difference from what was sent before.
+    Delta { upserts: Vec<(String, B)>, removed: Vec<String> },
+    /// Nothing changed.
+    Current,
+}
+
+/// Which services an update changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    pub upserted: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+/// Why an update is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("it comes from epoch {offered}, and epoch {held} is obeyed here")]
+    OlderEpoch { held: u64, offered: u64 },
+    #[error("revision {offered} is older than revision {held}, which is held")]
+    OlderRevision { held: Revision, offered: Revision },
+    #[error("revision {revision} is held with other content")]
+    OtherContent { revision: Revision },
+    #[error("the state does not have the hash that came with it")]
+    HashMismatch,
+}
+
+impl Refusal {
+    /// Stable, for programs.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::OlderEpoch { .. } => "OLDER_EPOCH",
+            Self::OlderRevision { .. } => "OLDER_REVISION",
+            Self::OtherContent { .. } => "OTHER_CONTENT",
+            Self::HashMismatch => "HASH_MISMATCH",
+        }
+    }
+}
+
+impl<B: AsRef<[u8]> + Clone + Default> Desired<B> {
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub fn hash(&self) -> SetHash {
+        self.hash
+    }
+
+    pub fn services(&self) -> &BTreeMap<String, B> {
+        &self.services
+    }
+
+    /// Whether `offered` may be taken, going by revision and hash alone.
+    pub fn admit(&self, offered: &Update<B>) -> Result<(), Refusal> {
+        let held = self.revision;
+        if offered.revision.epoch < held.epoch {
+            return Err(Refusal::OlderEpoch { held: held.epoch, offered: offered.revision.epoch });
+        }
+        if offered.revision < held {
+            return Err(Refusal::OlderRevision { held, offered: offered.revision });
+        }
+        if offered.revision == held && offered.hash != self.hash {
+            return Err(Refusal::OtherContent { revision: held });
+        }
+        Ok(())
+    }
+
+    /// Takes `update`, or changes nothing. Costs in proportion to the update.
+    pub fn take(&mut self, update: Update<B>) -> Result<Touched, Refusal> {
+        self.admit(&update)?;
+        let (upserts, removed) = match update.change {
+            Change::Current => (Vec::new(), Vec::new()),
+            Change::Delta { upserts, removed } => (upserts, removed),
+            Change::Snapshot(services) => self.difference(services),
+        };
+        if self.hash_after(&upserts, &removed) != update.hash {
+            return Err(Refusal::HashMismatch);
+        }
+        self.revision = update.revision;
+        self.hash = update.hash;
+        let mut touched = Touched::default();
+        for name in removed {
+            if self.services.remove(&name).is_some() {
+                touched.removed.push(name);
+            }
+        }
+        for (name, plan) in upserts {
+            touched.upserted.push(name.clone());
+            self.services.insert(name, plan);
+        }
+        Ok(touched)
+    }
+
+    /// Everything, as an update that makes it from nothing.
+    pub fn snapshot(&self) -> Update<B> {
+        let services = self.services.iter().map(|(name, plan)| (name.clone(), plan.clone()));
+        Update {
+            revision: self.revision,
+            hash: self.hash,
+            change: Change::Snapshot(services.collect()),
+        }
+    }
+
+    /// The delta that leads from here to exactly `services`.
+    fn difference(&self, services: Vec<(String, B)>) -> (Vec<(String, B)>, Vec<String>) {
+        let wanted: BTreeMap<_, _> = services.into_iter().collect();
+        let removed =
+            self.services.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        let changed = |name: &String, plan: &B| {
+            self.services.get(name).is_none_or(|held| held.as_ref() != plan.as_ref())
+        };
+        (wanted.into_iter().filter(|(name, plan)| changed(name, plan)).collect(), removed)
+    }
+
+    fn hash_after(&self, upserts: &[(String, B)], removed: &[String]) -> SetHash {
+        let mut hash = self.hash;
+        let drop_held = |hash: &mut SetHash, name: &String| {
+            if let Some(held) = self.services.get(name) {
+                hash.toggle(&ItemHash::of(name, held.as_ref()));
+            }
+        };
+        for name in removed {
+            drop_held(&mut hash, name);
+        }
+        for (name, plan) in upserts {
+            drop_held(&mut hash, name);
+            hash.toggle(&ItemHash::of(name, plan.as_ref()));
+        }
+        hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type State = BTreeMap<String, Vec<u8>>;
+
+    fn state(services: &[(&str, &str)]) -> State {
+        services.iter().map(|(n, p)| ((*n).to_owned(), p.as_bytes().to_vec())).collect()
+    }
+
+    fn hash(state: &State) -> SetHash {
+        let mut hash = SetHash::default();
+        state.iter().for_each(|(name, plan)| hash.toggle(&ItemHash::of(name, plan)));
+        hash
+    }
+
+    fn snapshot(epoch: u64, number: u64, state: &State) -> Update<Vec<u8>> {
+        let services = state.iter().map(|(n, p)| (n.clone(), p.clone())).collect();
+        let revision = Revision { epoch, number };
+        Update { revision, hash: hash(state), change: Change::Snapshot(services) }
+    }
+
+    fn delta(number: u64, from: &State, to: &State) -> Update<Vec<u8>> {
+        let upserts = to.iter().filter(|(n, p)| from.get(*n) != Some(p));
+        let upserts = upserts.map(|(n, p)| (n.clone(), p.clone())).collect();
+        let removed = from.keys().filter(|n| !to.contains_key(*n)).cloned().collect();
+        let change = Change::Delta { upserts, removed };
+        Update { revision: Revision { epoch: 1, number }, hash: hash(to), change }
+    }
+
+    fn holding(number: u64, held: &State) -> Desired<Vec<u8>> {
+        let mut desired = Desired::default();
+        desired.take(snapshot(1, number, held)).unwrap();
+        desired
+    }
+
+    #[test]
+    fn refusals() {
+        let (held, other) = (state(&[("a", "1")]), state(&[("a", "2")]));
+        let cases = [
+            (snapshot(0, 9, &other), "OLDER_EPOCH"),
+            (snapshot(1, 4, &other), "OLDER_REVISION"),
+            (snapshot(1, 5, &other), "OTHER_CONTENT"),
+            (Update { hash: hash(&held), ..snapshot(1, 6, &other) }, "HASH_MISMATCH"),
+            (delta(6, &state(&[("x", "1")]), &state(&[("y", "1")])), "HASH_MISMATCH"),
+        ];
+        for (update, reason) in cases {
+            let mut desired = holding(5, &held);
+            assert_eq!(desired.take(update).unwrap_err().reason(), reason);
+            assert_eq!(desired, holding(5, &held), "a refused update changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_newer_epoch_may_count_from_the_start() {
+        let mut desired = holding(5, &state(&[("a", "1")]));
+        let touched = desired.take(snapshot(2, 1, &state(&[("b", "1")]))).unwrap();
+        assert_eq!(touched.removed, ["a"]);
+        assert_eq!(touched.upserted, ["b"]);
+    }
+
+    #[test]
+    fn a_snapshot_touches_only_what_differs() {
+        let mut desired = holding(5, &state(&[("a", "1"), ("b", "1"), ("c", "1")]));
+        let wanted = state(&[("a", "1"), ("b", "2"), ("d", "1")]);
+        let touched = desired.take(snapshot(1, 6, &wanted)).unwrap();
+        assert_eq!(touched.upserted, ["b", "d"]);
+        assert_eq!(touched.removed, ["c"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Deltas lead to the same state and hash as a snapshot does.
+        #[test]
+        fn deltas_and_snapshots_agree(states in proptest::collection::vec(
+            proptest::collection::btree_map("[a-e]", proptest::collection::vec(0u8..3, 0..2), 0..5), 1..12)
+        ) {
+            let mut desired = holding(1, &states[0]);
+            for (at, pair) in states.windows(2).enumerate() {
+                let number = at as u64 + 2;
+                desired.take(delta(number, &pair[0], &pair[1])).unwrap();
+                prop_assert_eq!(&desired, &holding(number, &pair[1]));
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What one agent is told of a virtual service: its own part, and no more.
+//!
+//! An agent that is told nothing of a field is not disturbed when it changes: a new weight means
+//! nothing to healthd, and the health check nothing to the proxy.
+
+use crate::agent::AgentKind;
+use crate::check::{HealthCheck, Probe};
+use crate::server::{AdminState, RealServer, Weight};
+use crate::service::{Forwarding, Layer7, Mode, Strategy, Timeouts, VirtualService};
+
+/// One virtual service as an agent needs it, with its real servers ordered by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServicePlan {
+    pub service: VirtualService,
+    pub servers: Vec<RealServer>,
+}
+
+/// The part of `service` that concerns agents of `kind`; none if it is not theirs.
+pub fn plan<'a>(
+    kind: AgentKind,
+    service: &VirtualService,
+    servers: impl IntoIterator<Item = &'a RealServer>,
+) -> Option<ServicePlan> {
+    let servers = servers.into_iter().cloned();
+    match (kind, &service.forwarding) {
+        (AgentKind::Health, _) => Some(for_healthd(service, servers)),
+        (AgentKind::L4, Forwarding::Layer4(_)) | (AgentKind::L7, Forwarding::Layer7(_)) => {
+            Some(for_data_path(service, servers))
+        }
+        _ => None,
+    }
+}
+
+fn for_data_path(
+    service: &VirtualService,
+    servers: impl Iterator<Item = RealServer>,
+) -> ServicePlan {
+    let check = HealthCheck { probe: Probe::None, ..HealthCheck::connect() };
+    let service = VirtualService { check, label: String::new(), ..service.clone() };
+    let servers = servers.map(|server| RealServer { label: String::new(), ..server }).collect();
+    ServicePlan { service, servers }
+}
+
+/// Of the listener healthd needs the first port, which is the one to check by default.
+fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServer>) -> ServicePlan {
+    let forwarding = Forwarding::Layer7(Layer7 {
+        mode: Mode::Tcp,
+        algorithm: crate::service::Algorithm::WeightedLeastConnection,
+        certificate: None,
+        reencrypt: false,
+        send_proxy_protocol: false,
+        timeouts: Timeouts::DEFAULT,
+    });
+    let service = VirtualService {
+        label: String::new(),
+        forwarding,
+        strategy: Strategy::Balance,
+        persistence: None,
+        fallback: None,
+        disabled: false,
+        ..service.clone()
+    };
+    let servers = servers
+        .map(|server| RealServer {
+            label: String::new(),
+            weight: Weight::DEFAULT,
+            priority: 0,
+            min_connections: 0,
+            max_connections: 0,
+            admin_state: AdminState::Online,
+            ..server
+        })
+        .collect();
+    ServicePlan { service, servers }
+}

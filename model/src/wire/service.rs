@@ -1,0 +1,400 @@
+//! Virtual services.
+
+use std::num::NonZeroU8;
+use std::time::Duration;
+
+use gantry_proto::v1 as pb;
+use pb::layer4::{Encapsulation as WireEncapsulation, Method as WireMethod};
+use pb::virtual_service::{Forwarding as WireForwarding, Strategy as WireStrategy};
+
+use super::check::{health_check, health_check_message};
+use super::{address, choice, duration, duration_message, endpoint, endpoint_message, label};
+use crate::check::HealthCheck;
+use crate::name::{Id, ServiceName};
+use crate::port::{PortRange, PortSet};
+use crate::service::{
+    Algorithm, Encapsulation, Forwarding, Layer4, Layer7, Listener, Method, Mode, Persistence,
+    PersistenceKey, Protocol, Scheduler, Strategy, Timeouts, VirtualService,
+};
+use crate::violation::Violations;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Sockets that one service may listen on at layer 7, where each port is a socket of its own.
+const MOST_LAYER7_PORTS: usize = 1024;
+
+/// Reads the configuration of the virtual service `name`; what the message calls itself is
+/// ignored.
+pub fn virtual_service(
+    violations: &mut Violations,
+    name: ServiceName,
+    message: &pb::VirtualService,
+) -> Option<VirtualService> {
+    let label = label(violations, &message.display_name);
+    let listener = match &message.listener {
+        Some(given) => violations.within("listener", |violations| listener(violations, given)),
+        None => {
+            let what = "is required: give the address and the ports that clients connect to";
+            violations.add("listener", "REQUIRED", what);
+            None
+        }
+    };
+    let forwarding = forwarding(violations, message.forwarding.as_ref());
+    let strategy = strategy(violations, message.strategy);
+    let persistence = message
+        .persistence
+        .as_ref()
+        .map(|given| violations.within("persistence", |violations| persistence(violations, given)));
+    let check = match &message.health_check {
+        Some(given) => {
+            violations.within("health_check", |violations| health_check(violations, given))
+        }
+        None => Some(HealthCheck::connect()),
+    };
+    let fallback = message
+        .fallback
+        .as_ref()
+        .map(|given| violations.within("fallback", |violations| endpoint(violations, given)));
+    let service = VirtualService {
+        name,
+        label,
+        listener: listener?,
+        forwarding: forwarding?,
+        strategy: strategy?,
+        persistence: match persistence {
+            Some(persistence) => Some(persistence?),
+            None => None,
+        },
+        check: check?,
+        fallback: match fallback {
+            Some(fallback) => Some(fallback?),
+            None => None,
+        },
+        disabled: message.disabled,
+    };
+    fits_together(violations, &service);
+    Some(service)
+}
+
+/// Writes the configuration of a virtual service.
+pub fn virtual_service_message(service: &VirtualService) -> pb::VirtualService {
+    pb::VirtualService {
+        name: service.name.to_string(),
+        display_name: service.label.clone(),
+        listener: Some(listener_message(&service.listener)),
+        forwarding: Some(forwarding_message(&service.forwarding)),
+        strategy: match service.strategy {
+            Strategy::Balance => WireStrategy::Balance,
+            Strategy::Failover => WireStrategy::Failover,
+        }
+        .into(),
+        persistence: service.persistence.as_ref().map(persistence_message),
+        health_check: Some(health_check_message(&service.check)),
+        fallback: service.fallback.as_ref().map(endpoint_message),
+        disabled: service.disabled,
+        ..Default::default()
+    }
+}
+
+fn listener(violations: &mut Violations, message: &pb::Listener) -> Option<Listener> {
+    let address = address(violations, "address", &message.address);
+    let mut ranges = Vec::new();
+    for (at, text) in message.ports.iter().enumerate() {
+        let field = format!("ports[{at}]");
+        ranges.extend(violations.check(&field, "INVALID_PORT", text.trim().parse::<PortRange>()));
+    }
+    let ports = if ranges.len() == message.ports.len() {
+        violations.check("ports", "INVALID_PORT", PortSet::new(ranges))
+    } else {
+        None
+    };
+    let protocol = choice::<pb::listener::Protocol>(violations, "protocol", message.protocol)?;
+    let protocol = match protocol {
+        pb::listener::Protocol::Udp => Protocol::Udp,
+        pb::listener::Protocol::Unspecified | pb::listener::Protocol::Tcp => Protocol::Tcp,
+    };
+    Some(Listener { address: address?, ports: ports?, protocol })
+}
+
+fn listener_message(listener: &Listener) -> pb::Listener {
+    pb::Listener {
+        address: listener.address.to_string(),
+        ports: listener.ports.ranges().iter().map(ToString::to_string).collect(),
+        protocol: match listener.protocol {
+            Protocol::Tcp => pb::listener::Protocol::Tcp,
+            Protocol::Udp => pb::listener::Protocol::Udp,
+        }
+        .into(),
+    }
+}
+
+fn strategy(violations: &mut Violations, value: i32) -> Option<Strategy> {
+    Some(match choice::<WireStrategy>(violations, "strategy", value)? {
+        WireStrategy::Unspecified | WireStrategy::Balance => Strategy::Balance,
+        WireStrategy::Failover => Strategy::Failover,
+    })
+}
+
+fn forwarding(violations: &mut Violations, message: Option<&WireForwarding>) -> Option<Forwarding> {
+    match message {
+        Some(WireForwarding::Layer4(given)) => violations
+            .within("layer4", |violations| layer4(violations, given))
+            .map(Forwarding::Layer4),
+        Some(WireForwarding::Layer7(given)) => violations
+            .within("layer7", |violations| layer7(violations, given))
+            .map(Forwarding::Layer7),
+        None => {
+            let what = "is required: give layer4 (with a method) or layer7 (with a mode)";
+            violations.add("forwarding", "REQUIRED", what);
+            None
+        }
+    }
+}
+
+fn forwarding_message(forwarding: &Forwarding) -> WireForwarding {
+    match forwarding {
+        Forwarding::Layer4(layer4) => WireForwarding::Layer4(layer4_message(layer4)),
+        Forwarding::Layer7(layer7) => WireForwarding::Layer7(layer7_message(layer7)),
+    }
+}
+
+fn layer4(violations: &mut Violations, message: &pb::Layer4) -> Option<Layer4> {
+    let encapsulation =
+        choice::<WireEncapsulation>(violations, "encapsulation", message.encapsulation);
+    let method = match choice::<WireMethod>(violations, "method", message.method)? {
+        WireMethod::Unspecified => {
+            violations.add("method", "REQUIRED", "is required: DR, NAT, SNAT or TUNNEL");
+            return None;
+        }
+        WireMethod::Dr => Method::DirectRouting,
+        WireMethod::Nat => Method::Nat,
+        WireMethod::Snat => Method::Snat,
+        WireMethod::Tunnel => Method::Tunnel(match encapsulation? {
+            WireEncapsulation::Unspecified | WireEncapsulation::Ipip => Encapsulation::Ipip,
+            WireEncapsulation::Gue => Encapsulation::Gue,
+            WireEncapsulation::Gre => Encapsulation::Gre,
+        }),
+    };
+    let tunnelled = matches!(method, Method::Tunnel(_));
+    if !tunnelled && encapsulation? != WireEncapsulation::Unspecified {
+        violations.add("encapsulation", "NEEDS_TUNNEL", "is only for method TUNNEL");
+    }
+    let scheduler = scheduler(choice(violations, "scheduler", message.scheduler)?);
+    let idle_timeout =
+        duration(violations, "idle_timeout", message.idle_timeout, Duration::from_secs(1))
+            .unwrap_or(HOUR);
+    Some(Layer4 { method, scheduler, idle_timeout })
+}
+
+fn scheduler(message: pb::layer4::Scheduler) -> Scheduler {
+    use pb::layer4::Scheduler as Wire;
+    match message {
+        Wire::Unspecified | Wire::WeightedLeastConnection => Scheduler::WeightedLeastConnection,
+        Wire::WeightedRoundRobin => Scheduler::WeightedRoundRobin,
+        Wire::SourceHash => Scheduler::SourceHash,
+        Wire::LeastConnection => Scheduler::LeastConnection,
+        Wire::RoundRobin => Scheduler::RoundRobin,
+        Wire::MaglevHash => Scheduler::MaglevHash,
+        Wire::DestinationHash => Scheduler::DestinationHash,
+        Wire::ShortestExpectedDelay => Scheduler::ShortestExpectedDelay,
+        Wire::NeverQueue => Scheduler::NeverQueue,
+        Wire::WeightedOverflow => Scheduler::WeightedOverflow,
+    }
+}
+
+fn layer4_message(layer4: &Layer4) -> pb::Layer4 {
+    use pb::layer4::Scheduler as Wire;
+    let (method, encapsulation) = match layer4.method {
+        Method::DirectRouting => (WireMethod::Dr, WireEncapsulation::Unspecified),
+        Method::Nat => (WireMethod::Nat, WireEncapsulation::Unspecified),
+        Method::Snat => (WireMethod::Snat, WireEncapsulation::Unspecified),
+        Method::Tunnel(Encapsulation::Ipip) => (WireMethod::Tunnel, WireEncapsulation::Ipip),
+        Method::Tunnel(Encapsulation::Gue) => (WireMethod::Tunnel, WireEncapsulation::Gue),
+        Method::Tunnel(Encapsulation::Gre) => (WireMethod::Tunnel, WireEncapsulation::Gre),
+    };
+    let scheduler = match layer4.scheduler {
+        Scheduler::WeightedLeastConnection => Wire::WeightedLeastConnection,
+        Scheduler::LeastConnection => Wire::LeastConnection,
+        Scheduler::WeightedRoundRobin => Wire::WeightedRoundRobin,
+        Scheduler::RoundRobin => Wire::RoundRobin,
+        Scheduler::SourceHash => Wire::SourceHash,
+        Scheduler::MaglevHash => Wire::MaglevHash,
+        Scheduler::DestinationHash => Wire::DestinationHash,
+        Scheduler::ShortestExpectedDelay => Wire::ShortestExpectedDelay,
+        Scheduler::NeverQueue => Wire::NeverQueue,
+        Scheduler::WeightedOverflow => Wire::WeightedOverflow,
+    };
+    pb::Layer4 {
+        method: method.into(),
+        scheduler: scheduler.into(),
+        encapsulation: encapsulation.into(),
+        idle_timeout: Some(duration_message(layer4.idle_timeout)),
+    }
+}
+
+fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Option<Layer7> {
+    let mode = match choice::<pb::layer7::Mode>(violations, "mode", message.mode)? {
+        pb::layer7::Mode::Unspecified | pb::layer7::Mode::TcpMode => Mode::Tcp,
+        pb::layer7::Mode::HttpMode => Mode::Http,
+        pb::layer7::Mode::DicomMode => Mode::Dicom,
+        pb::layer7::Mode::MllpMode => Mode::Mllp,
+    };
+    let algorithm =
+        match choice::<pb::layer7::Algorithm>(violations, "algorithm", message.algorithm)? {
+            pb::layer7::Algorithm::Unspecified | pb::layer7::Algorithm::WeightedLeastConnection => {
+                Algorithm::WeightedLeastConnection
+            }
+            pb::layer7::Algorithm::WeightedRoundRobin => Algorithm::WeightedRoundRobin,
+            pb::layer7::Algorithm::SourceHash => Algorithm::SourceHash,
+        };
+    let certificate = match message.certificate.as_str() {
+        "" => None,
+        name => Some(certificate(violations, name)?),
+    };
+    Some(Layer7 {
+        mode,
+        algorithm,
+        certificate,
+        reencrypt: message.reencrypt,
+        send_proxy_protocol: message.send_proxy_protocol,
+        timeouts: timeouts(violations, message),
+    })
+}
+
+fn certificate(violations: &mut Violations, name: &str) -> Option<Id> {
+    let id = name.strip_prefix("certificates/").and_then(|id| id.parse().ok());
+    if id.is_none() {
+        let what = "does not have the form certificates/{certificate}";
+        violations.add("certificate", "INVALID_NAME", what);
+    }
+    id
+}
+
+fn timeouts(violations: &mut Violations, message: &pb::Layer7) -> Timeouts {
+    let default = Timeouts::DEFAULT;
+    let mut read =
+        |field, given, default| duration(violations, field, given, SHORTEST).unwrap_or(default);
+    Timeouts {
+        connect: read("connect_timeout", message.connect_timeout, default.connect),
+        client: read("client_timeout", message.client_timeout, default.client),
+        server: read("server_timeout", message.server_timeout, default.server),
+        queue: read("queue_timeout", message.queue_timeout, default.queue),
+    }
+}
+
+fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
+    let mode = match layer7.mode {
+        Mode::Tcp => pb::layer7::Mode::TcpMode,
+        Mode::Http => pb::layer7::Mode::HttpMode,
+        Mode::Dicom => pb::layer7::Mode::DicomMode,
+        Mode::Mllp => pb::layer7::Mode::MllpMode,
+    };
+    let algorithm = match layer7.algorithm {
+        Algorithm::WeightedLeastConnection => pb::layer7::Algorithm::WeightedLeastConnection,
+        Algorithm::WeightedRoundRobin => pb::layer7::Algorithm::WeightedRoundRobin,
+        Algorithm::SourceHash => pb::layer7::Algorithm::SourceHash,
+    };
+    let certificate = layer7.certificate.as_ref();
+    pb::Layer7 {
+        mode: mode.into(),
+        certificate: certificate.map(|id| format!("certificates/{id}")).unwrap_or_default(),
+        reencrypt: layer7.reencrypt,
+        client_timeout: Some(duration_message(layer7.timeouts.client)),
+        server_timeout: Some(duration_message(layer7.timeouts.server)),
+        send_proxy_protocol: layer7.send_proxy_protocol,
+        algorithm: algorithm.into(),
+        connect_timeout: Some(duration_message(layer7.timeouts.connect)),
+        queue_timeout: Some(duration_message(layer7.timeouts.queue)),
+    }
+}
+
+fn persistence(violations: &mut Violations, message: &pb::Persistence) -> Option<Persistence> {
+    use pb::persistence::Key;
+    let key = match choice::<Key>(violations, "key", message.key)? {
+        Key::Unspecified | Key::SourceIp => PersistenceKey::SourceIp,
+        Key::Cookie => PersistenceKey::Cookie,
+        Key::CallingAeTitle => PersistenceKey::CallingAeTitle,
+        Key::RdpCookie => PersistenceKey::RdpCookie,
+    };
+    let timeout = duration(violations, "timeout", message.timeout, Duration::from_secs(1));
+    let prefix = u8::try_from(message.prefix_length).ok().filter(|length| *length <= 128);
+    if prefix.is_none() {
+        let what = "is out of range: use 1 to 32 for IPv4, 1 to 128 for IPv6, or 0";
+        violations.add("prefix_length", "OUT_OF_RANGE", what);
+    }
+    Some(Persistence { key, timeout: timeout.unwrap_or(HOUR), prefix: NonZeroU8::new(prefix?) })
+}
+
+fn persistence_message(persistence: &Persistence) -> pb::Persistence {
+    use pb::persistence::Key;
+    let key = match persistence.key {
+        PersistenceKey::SourceIp => Key::SourceIp,
+        PersistenceKey::Cookie => Key::Cookie,
+        PersistenceKey::RdpCookie => Key::RdpCookie,
+        PersistenceKey::CallingAeTitle => Key::CallingAeTitle,
+    };
+    pb::Persistence {
+        key: key.into(),
+        timeout: Some(duration_message(persistence.timeout)),
+        prefix_length: persistence.prefix.map_or(0, |prefix| i32::from(prefix.get())),
+    }
+}
+
+/// What single fields cannot tell: parts that exclude each other.
+fn fits_together(violations: &mut Violations, service: &VirtualService) {
+    let listener = &service.listener;
+    let mode = match &service.forwarding {
+        Forwarding::Layer4(_) => None,
+        Forwarding::Layer7(layer7) => Some(layer7.mode),
+    };
+    if mode.is_some() && listener.protocol == Protocol::Udp {
+        let what = "UDP needs layer4: the proxy carries TCP only";
+        violations.add("listener.protocol", "NEEDS_LAYER4", what);
+    }
+    if mode.is_some() && listener.ports.count() > MOST_LAYER7_PORTS {
+        let what = format!(
+            "{} ports are more than the {MOST_LAYER7_PORTS} a layer 7 service may have; use layer4",
+            listener.ports.count()
+        );
+        violations.add("listener.ports", "TOO_MANY_PORTS", what);
+    }
+    if let Some(persistence) = &service.persistence {
+        persistence_fits(violations, persistence, mode, listener);
+    }
+    if let Some(fallback) = &service.fallback
+        && fallback.address.is_ipv4() != listener.address.is_ipv4()
+        && mode.is_none()
+    {
+        let what = "is not of the listener's address family, which layer 4 cannot translate";
+        violations.add("fallback.address", "ADDRESS_FAMILY", what);
+    }
+}
+
+fn persistence_fits(
+    violations: &mut Violations,
+    persistence: &Persistence,
+    mode: Option<Mode>,
+    listener: &Listener,
+) {
+    let needs = match persistence.key {
+        PersistenceKey::SourceIp => None,
+        PersistenceKey::Cookie => Some((Mode::Http, "COOKIE needs layer7 with HTTP_MODE")),
+        PersistenceKey::RdpCookie => Some((Mode::Tcp, "RDP_COOKIE needs layer7 with TCP_MODE")),
+        PersistenceKey::CallingAeTitle => {
+            Some((Mode::Dicom, "CALLING_AE_TITLE needs layer7 with DICOM_MODE"))
+        }
+    };
+    if let Some((needed, what)) = needs
+        && mode != Some(needed)
+    {
+        violations.add("persistence.key", "NEEDS_OTHER_MODE", what);
+    }
+    let longest = if listener.address.is_ipv4() { 32 } else { 128 };
+    if let Some(prefix) = persistence.prefix
+        && prefix.get() > longest
+    {
+        let what = format!("{prefix} is out of range for this listener: use 1 to {longest}, or 0");
+        violations.add("persistence.prefix_length", "OUT_OF_RANGE", what);
+    }
+}

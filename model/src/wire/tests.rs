@@ -1,0 +1,174 @@
+use gantry_proto::v1 as pb;
+use gantry_proto::v1::virtual_service::Forwarding;
+
+use super::{decode_plan, encode_plan, real_server, virtual_service, virtual_service_message};
+use crate::plan::ServicePlan;
+use crate::violation::Violations;
+
+fn dicom() -> pb::VirtualService {
+    pb::VirtualService {
+        display_name: "DICOM-Modalities".into(),
+        listener: Some(pb::Listener {
+            address: "10.12.1.100".into(),
+            ports: vec!["104".into(), "11112".into()],
+            protocol: 0,
+        }),
+        forwarding: Some(Forwarding::Layer4(pb::Layer4 {
+            method: pb::layer4::Method::Dr.into(),
+            ..Default::default()
+        })),
+        persistence: Some(pb::Persistence::default()),
+        ..Default::default()
+    }
+}
+
+fn violations(message: &pb::VirtualService) -> Vec<String> {
+    let mut violations = Violations::new();
+    let name = "clusters/main/virtualServices/dicom".parse().unwrap();
+    let service = virtual_service(&mut violations, name, message);
+    let found = violations.finish(service).map(|_| Vec::new()).unwrap_or_else(|found| found);
+    found.into_iter().map(|v| format!("{} {}", v.field, v.reason)).collect()
+}
+
+fn server_violations(message: &pb::RealServer) -> Vec<String> {
+    let mut violations = Violations::new();
+    let name = "clusters/main/virtualServices/dicom/realServers/a".parse().unwrap();
+    let server = real_server(&mut violations, name, message);
+    let found = violations.finish(server).map(|_| Vec::new()).unwrap_or_else(|found| found);
+    found.into_iter().map(|v| format!("{} {}", v.field, v.reason)).collect()
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    let empty = pb::VirtualService::default();
+    assert_eq!(violations(&empty), ["listener REQUIRED", "forwarding REQUIRED"]);
+    let mut bad = dicom();
+    bad.display_name = "x".repeat(64);
+    bad.strategy = 99;
+    bad.listener = Some(pb::Listener {
+        address: "10.12.1.300".into(),
+        ports: vec!["104".into(), "0".into(), "9-1".into()],
+        protocol: 0,
+    });
+    assert_eq!(
+        violations(&bad),
+        [
+            "display_name TOO_LONG",
+            "listener.address INVALID_ADDRESS",
+            "listener.ports[1] INVALID_PORT",
+            "listener.ports[2] INVALID_PORT",
+            "strategy UNKNOWN_VALUE",
+        ]
+    );
+}
+
+#[test]
+fn parts_that_exclude_each_other() {
+    let layer7 = |mode: pb::layer7::Mode| {
+        Some(Forwarding::Layer7(pb::Layer7 { mode: mode.into(), ..Default::default() }))
+    };
+    let mut cookie = dicom();
+    cookie.persistence =
+        Some(pb::Persistence { key: pb::persistence::Key::Cookie.into(), ..Default::default() });
+    assert_eq!(violations(&cookie), ["persistence.key NEEDS_OTHER_MODE"]);
+    cookie.forwarding = layer7(pb::layer7::Mode::HttpMode);
+    assert_eq!(violations(&cookie), [""; 0]);
+
+    let mut udp = dicom();
+    udp.forwarding = layer7(pb::layer7::Mode::TcpMode);
+    udp.listener.as_mut().unwrap().protocol = pb::listener::Protocol::Udp.into();
+    udp.listener.as_mut().unwrap().ports = vec!["1-65535".into()];
+    assert_eq!(
+        violations(&udp),
+        ["listener.protocol NEEDS_LAYER4", "listener.ports TOO_MANY_PORTS"]
+    );
+
+    let mut prefix = dicom();
+    prefix.persistence.as_mut().unwrap().prefix_length = 64;
+    assert_eq!(violations(&prefix), ["persistence.prefix_length OUT_OF_RANGE"]);
+}
+
+#[test]
+fn real_server_fields() {
+    let endpoint = Some(pb::Endpoint { address: "fe80::1".into(), port: 104 });
+    let good = pb::RealServer { endpoint, ..Default::default() };
+    assert_eq!(server_violations(&good), [""; 0]);
+    assert_eq!(server_violations(&pb::RealServer::default()), ["endpoint REQUIRED"]);
+    let bad = pb::RealServer {
+        endpoint: Some(pb::Endpoint { address: "0.0.0.0".into(), port: 70000 }),
+        weight: Some(257),
+        priority: -1,
+        min_connections: 5,
+        halt_time: Some(prost_types::Timestamp::default()),
+        ..Default::default()
+    };
+    assert_eq!(
+        server_violations(&bad),
+        [
+            "endpoint.address INVALID_ADDRESS",
+            "endpoint.port INVALID_PORT",
+            "weight OUT_OF_RANGE",
+            "priority OUT_OF_RANGE",
+            "min_connections NEEDS_MAX_CONNECTIONS",
+            "halt_time NEEDS_DRAIN",
+        ]
+    );
+}
+
+#[test]
+fn checks() {
+    use pb::health_check::{DicomEcho, Exchange, Http, Probe};
+    let with = |probe| {
+        let check = pb::HealthCheck { probe: Some(probe), ..Default::default() };
+        violations(&pb::VirtualService { health_check: Some(check), ..dicom() })
+    };
+    let exchange = Exchange { expect: "([".into(), ..Default::default() };
+    assert_eq!(with(Probe::Exchange(exchange)), ["health_check.exchange.expect INVALID_PATTERN"]);
+    let echo = DicomEcho { called_ae_title: "SEVENTEEN-LETTERS".into(), ..Default::default() };
+    assert_eq!(
+        with(Probe::DicomEcho(echo)),
+        ["health_check.dicom_echo.called_ae_title INVALID_AE_TITLE"]
+    );
+    let http = Http {
+        path: "no slash".into(),
+        method: "G T".into(),
+        expect_statuses: vec![200, 99],
+        ..Default::default()
+    };
+    assert_eq!(
+        with(Probe::Http(http)),
+        [
+            "health_check.http.method INVALID_METHOD",
+            "health_check.http.path INVALID_PATH",
+            "health_check.http.expect_statuses[1] OUT_OF_RANGE",
+        ]
+    );
+    let mut slow = dicom();
+    slow.health_check = Some(pb::HealthCheck {
+        interval: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+        rise: -2,
+        ..Default::default()
+    });
+    assert_eq!(
+        violations(&slow),
+        ["health_check.interval INVALID_DURATION", "health_check.rise OUT_OF_RANGE"]
+    );
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let name: crate::name::ServiceName = "clusters/main/virtualServices/dicom".parse().unwrap();
+    let mut violations = Violations::new();
+    let service = virtual_service(&mut violations, name.clone(), &dicom()).unwrap();
+    let again = virtual_service(&mut violations, name.clone(), &virtual_service_message(&service));
+    assert_eq!(again.as_ref(), Some(&service));
+    let server = pb::RealServer {
+        endpoint: Some(pb::Endpoint { address: "10.12.1.110".into(), port: 0 }),
+        admin_state: pb::real_server::AdminState::Drain.into(),
+        halt_time: Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 5 }),
+        ..Default::default()
+    };
+    let server = real_server(&mut violations, name.server("a".parse().unwrap()), &server).unwrap();
+    let plan = ServicePlan { service, servers: vec![server] };
+    assert_eq!(decode_plan(&encode_plan(&plan)).unwrap(), plan);
+}
