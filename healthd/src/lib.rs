@@ -1,1 +1,3 @@
-//! Not written yet.
+//! The health checks: [`probe`] asks one real server once.
+
+pub mod probe;
