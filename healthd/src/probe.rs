@@ -59,6 +59,12 @@ pub enum Unsupported {
     Request(String),
 }
 
+impl OwnFault {
+    pub fn new(cause: impl Into<String>) -> Self {
+        Self(cause.into())
+    }
+}
+
 impl Ask for Network {
     async fn ask(
         &self,
@@ -66,7 +72,8 @@ impl Ask for Network {
         target: SocketAddr,
         timeout: Duration,
     ) -> Result<CheckResult, OwnFault> {
-        run(probe, target, timeout).await
+        // Boxed: a server that waits for its next check, as most do, takes no room for one.
+        Box::pin(run(probe, target, timeout)).await
     }
 }
 
@@ -102,7 +109,7 @@ pub async fn run(
     let (healthy, cause) = match outcome {
         Ok(cause) => (true, cause),
         Err(Failure::Server(cause)) => (false, cause),
-        Err(Failure::Own(cause)) => return Err(OwnFault(cause)),
+        Err(Failure::Own(cause)) => return Err(OwnFault::new(cause)),
     };
     Ok(CheckResult { healthy, layer: link.layer(), cause, at, took })
 }

@@ -118,6 +118,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn tls_with_a_server_that_wants_our_certificate() {
+        let acceptor = mutual_acceptor();
+        let server = serve(move |stream| {
+            let acceptor = acceptor.clone();
+            async move { drop(acceptor.accept(stream).await) }
+        })
+        .await;
+        let result = check(&exchange("", "OK", true), server.address, LONG).await;
+        let cause = "TLS: the server says: certificate required";
+        assert_failed(&result, Layer::Application, cause);
+    }
+
+    #[tokio::test]
     async fn tls_with_a_server_that_does_not_speak_it() {
         let server = serve(|mut stream| async move {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;

@@ -22,6 +22,7 @@ struct Told(Arc<Mutex<Answers>>);
 struct Answers {
     down: HashMap<u16, bool>,
     takes: Duration,
+    hindered: bool,
     asked: Vec<(u16, Instant)>,
     under_way: HashMap<u16, usize>,
 }
@@ -48,6 +49,9 @@ impl Ask for Told {
         assert_eq!(under_way, 1, "one check of a server at a time");
         let _under_way = UnderWay(self.clone(), port);
         sleep(takes).await;
+        if self.0.lock().hindered {
+            return Err(OwnFault::new("too many open connections on this appliance"));
+        }
         let healthy = !self.0.lock().down.get(&port).copied().unwrap_or(false);
         let (layer, cause) = (Layer::Application, String::new());
         Ok(CheckResult { healthy, layer, cause, at: clock::wall(), took: takes })
@@ -244,6 +248,23 @@ async fn a_check_that_is_dropped_is_not_heard() {
     sleep(SECOND * 3 / 4).await;
     assert_eq!(healthy(&board, 1), None);
     sleep(SECOND).await;
+    assert_eq!(healthy(&board, 1), Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_appliances_own_faults_are_held_against_nobody() {
+    let told = Told::default();
+    let (mut schedule, board) = new(&told);
+    schedule.put(&service(check()), &[server(1)]);
+    board.subscribe().changed().await.unwrap();
+    let before = board.verdict(&server(1).name);
+    told.0.lock().hindered = true;
+    sleep(100 * SECOND).await;
+    assert!(told.times(1).len() > 20);
+    assert_eq!(board.verdict(&server(1).name), before);
+    told.0.lock().hindered = false;
+    told.down(1, true);
+    sleep(10 * SECOND).await;
     assert_eq!(healthy(&board, 1), Some(false));
 }
 

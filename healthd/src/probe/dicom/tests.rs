@@ -3,8 +3,7 @@ use std::process::Command;
 use dicom_ul::pdu::PresentationContextResult;
 use gantry_model::check::{AeTitle, Probe};
 use gantry_model::verdict::Layer;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::super::testing::*;
@@ -74,7 +73,7 @@ fn echo_answer(status: u16) -> Vec<u8> {
 
 const MESSAGE: u16 = 1;
 
-async fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 6];
     stream.read_exact(&mut bytes).await.ok()?;
     let length = u32::from_be_bytes(bytes[2..6].try_into().unwrap());
@@ -84,7 +83,10 @@ async fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 /// Plays `script` and notes the types of the PDUs that came after it.
-async fn play(mut stream: TcpStream, script: Script, heard: mpsc::Sender<Vec<u8>>) {
+async fn play<S>(mut stream: S, script: Script, heard: mpsc::Sender<Vec<u8>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     read_frame(&mut stream).await.unwrap();
     stream.write_all(&script.association).await.unwrap();
     let mut types = Vec::new();
@@ -122,6 +124,20 @@ async fn a_status_is_read_and_the_association_released() {
         let expected = (healthy, cause.to_owned(), vec![0x04, 0x05]);
         assert_eq!(checked(script, false).await, expected);
     }
+}
+
+#[tokio::test]
+async fn dicom_over_tls() {
+    let (acceptor, (heard, mut hears)) = (acceptor(), mpsc::channel(1));
+    let server = serve(move |stream| {
+        let script = Script { association: accepted_association(), echo: echo_answer(0) };
+        let (acceptor, heard) = (acceptor.clone(), heard.clone());
+        async move { play(acceptor.accept(stream).await.unwrap(), script, heard).await }
+    })
+    .await;
+    let result = check(&echo("PACS1", true), server.address, LONG).await;
+    assert_healthy(&result, Layer::Application, "C-ECHO 0x0000");
+    assert_eq!(hears.recv().await.unwrap(), [0x04, 0x05]);
 }
 
 #[tokio::test]
