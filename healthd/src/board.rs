@@ -1,6 +1,6 @@
 //! What is concluded about every real server, for whoever needs to know.
 //!
-//! The task that checks a server holds its [`Seat`] and records results there. A reader takes
+//! The task that checks a server has a seat and records results there. A reader takes
 //! [`Board::changes_since`] its last version whenever [`Board::subscribe`] wakes it: it misses no
 //! change of conclusion, though it may see only the last of several about one server. Results that
 //! confirm a conclusion wake nobody; [`Board::results`] shows them when asked. A change costs the
@@ -84,10 +84,11 @@ impl Board {
         self.version.subscribe()
     }
 
-    /// What changed after `version`; everything, for version 0 and for a reader far behind.
+    /// What changed after `version`; everything, for version 0, for a reader far behind and for one
+    /// whose version is another board's.
     pub fn changes_since(&self, version: u64) -> Changes {
         let state = self.state.read();
-        if version == 0 || version < state.forgotten {
+        if version == 0 || version < state.forgotten || version > state.version {
             let verdicts = state.entries.values().filter_map(|entry| entry.verdict.clone());
             return Changes {
                 whole: true,

@@ -116,4 +116,6 @@ fn a_reader_far_behind_gets_everything() {
     assert_eq!(ids(&board.changes_since(early)), expected(true, &["stays true"], &[]));
     let version = board.changes_since(early).version;
     assert_eq!(ids(&board.changes_since(version)), expected(false, &[], &[]));
+    let other_boards = board.changes_since(version + 1);
+    assert_eq!(ids(&other_boards), expected(true, &["stays true"], &[]));
 }

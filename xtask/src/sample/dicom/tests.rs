@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -105,6 +107,23 @@ async fn an_object_that_cannot_be_kept_is_not_acknowledged() {
     let stored = run("storescu", &["-v"], &archive.port, &made).await;
     let log = String::from_utf8_lossy(&stored.stderr).into_owned();
     assert!(log.contains("0xa700") || log.contains("OutOfResources"), "{log}");
+}
+
+#[tokio::test]
+async fn what_is_not_dicom_ends_its_own_connection_only() {
+    let archive = start().await;
+    let giant = [0x01, 0, 0xFF, 0xFF, 0xFF, 0xFF];
+    let release = [0x05, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    for (bytes, answer) in [(&giant[..], None), (b"GET / HTTP/1.1\r\n", None), (&release, Some(7))]
+    {
+        let address = format!("127.0.0.1:{}", archive.port);
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answered = Vec::new();
+        let _ = stream.read_to_end(&mut answered).await;
+        assert_eq!(answered.first().copied(), answer, "{bytes:?}");
+    }
+    assert!(run("echoscu", &[], &archive.port, &[]).await.status.success());
 }
 
 #[tokio::test]
