@@ -61,12 +61,7 @@ pub(crate) enum Choice {
 const ROUND: u64 = 1 << 20;
 
 /// Chooses for a client with hash `client`; `home` is where persistence wants it.
-pub(crate) fn choose(
-    rule: Rule,
-    field: &[Candidate],
-    client: u64,
-    home: Option<usize>,
-) -> Choice {
+pub(crate) fn choose(rule: Rule, field: &[Candidate], client: u64, home: Option<usize>) -> Choice {
     if let Some(home) = home.filter(|&at| field[at].keeps_clients()) {
         return if field[home].room { Choice::Server(home) } else { Choice::Wait };
     }

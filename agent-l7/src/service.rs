@@ -259,7 +259,12 @@ impl Service {
         server.move_on(chosen.pass, pick::stride(chosen.weight));
     }
 
-    fn field(&self, routing: &Routing, visitor: &Visitor, offer: Option<&[bool]>) -> Vec<Candidate> {
+    fn field(
+        &self,
+        routing: &Routing,
+        visitor: &Visitor,
+        offer: Option<&[bool]>,
+    ) -> Vec<Candidate> {
         let (now, floor) = (clock::monotonic(), self.round.load(Relaxed));
         let candidate = |(at, entry): (usize, &Entry)| Candidate {
             tried: visitor.has_tried(&entry.live),

@@ -113,7 +113,11 @@ fn hashed(field: &[Candidate], client: u32) -> usize {
 
 fn named(weights: &[u16]) -> Vec<Candidate> {
     let key = |at: usize| hash(format!("server-{at}").as_bytes());
-    weights.iter().enumerate().map(|(at, &weight)| Candidate { weight, key: key(at), ..SERVER }).collect()
+    weights
+        .iter()
+        .enumerate()
+        .map(|(at, &weight)| Candidate { weight, key: key(at), ..SERVER })
+        .collect()
 }
 
 #[test]

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use gantry_model::name::ServiceName;
-use gantry_model::service::{
-    Forwarding, Layer7, Mode, PersistenceKey, Protocol, VirtualService,
-};
+use gantry_model::service::{Forwarding, Layer7, Mode, PersistenceKey, Protocol, VirtualService};
 use rustix::io::Errno;
 
 /// Why a service was not put in force.

@@ -175,9 +175,7 @@ impl Direction {
             let result = match &self.held {
                 Held::Nothing => return true,
                 Held::Bytes { bytes, written } => send(to, &bytes[*written..]),
-                Held::Piped { pipe, bytes } => {
-                    splice(&pipe.out, None, to, None, *bytes, SPLICE)
-                }
+                Held::Piped { pipe, bytes } => splice(&pipe.out, None, to, None, *bytes, SPLICE),
             };
             if let Some(written) = self.wrote(result, moved) {
                 self.held = std::mem::replace(&mut self.held, Held::Nothing).less(written, bench);
