@@ -23,6 +23,7 @@ use rustix::net::sockopt;
 
 use crate::socket;
 use crate::stats::Traffic;
+use crate::worker::after;
 
 use direction::{Direction, Phase};
 pub(crate) use pipes::Pipes;
@@ -171,15 +172,15 @@ impl Relay {
     /// When the first side will have been silent for too long, if nothing happens.
     pub(crate) fn deadline(&self) -> Instant {
         let [client, server] = self.active;
-        (client + self.patience.client).min(server + self.patience.server)
+        after(client, self.patience.client).min(after(server, self.patience.server))
     }
 
     pub(crate) fn expired(&self, now: Instant) -> Option<End> {
         let [client, server] = self.active;
-        if client + self.patience.client <= now {
+        if after(client, self.patience.client) <= now {
             return Some(End::Idle(Side::Client));
         }
-        (server + self.patience.server <= now).then_some(End::Idle(Side::Server))
+        (after(server, self.patience.server) <= now).then_some(End::Idle(Side::Server))
     }
 
     /// Closes both sockets in the way that tells the truth about `end`.

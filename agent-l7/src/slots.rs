@@ -85,7 +85,7 @@ impl State {
     }
 
     fn unpack(word: u64) -> Self {
-        Self { active: ((word >> 1) & u64::from(u32::MAX)) as u32, full: word & 1 == 1 }
+        Self { active: ((word >> 1) & 0xffff_ffff) as u32, full: word & 1 == 1 }
     }
 }
 
@@ -95,7 +95,7 @@ impl Limits {
     }
 
     fn unpack(word: u64) -> Self {
-        Self { min: (word >> 32) as u32, max: (word & u64::from(u32::MAX)) as u32 }
+        Self { min: (word >> 32) as u32, max: (word & 0xffff_ffff) as u32 }
     }
 }
 

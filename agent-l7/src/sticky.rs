@@ -89,7 +89,8 @@ impl Sticky {
             IpAddr::V4(address) => pick::hash(&address.octets()),
             IpAddr::V6(address) => pick::hash(&address.octets()),
         };
-        &self.shards[hash as usize % SHARDS]
+        let at = usize::from(hash.to_be_bytes()[0]) % SHARDS;
+        &self.shards[at]
     }
 }
 

@@ -26,6 +26,7 @@ use connection::{Connection, Fate};
 use timers::Timers;
 
 pub(crate) use mailbox::{ListenerId, Listening, Mailbox, Message};
+pub(crate) use timers::after;
 
 mod connection;
 mod mailbox;

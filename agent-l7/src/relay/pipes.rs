@@ -58,3 +58,15 @@ impl Pipes {
         (size >= PIPE).then(|| Pipe { out, into, _open: Arc::clone(&self.open) })
     }
 }
+
+#[cfg(test)]
+impl Pipes {
+    /// Pipes that are open, lent ones included.
+    pub(super) fn count(&self) -> usize {
+        Arc::strong_count(&self.open) - 1
+    }
+
+    pub(super) fn idle(&self) -> usize {
+        self.idle.len()
+    }
+}

@@ -26,7 +26,7 @@ use crate::service::{Admission, Service};
 use crate::socket;
 use crate::stats::Traffic;
 
-use super::{Desk, INTEREST, SERVER};
+use super::{Desk, INTEREST, SERVER, after};
 
 pub(super) struct Setup {
     service: Arc<Service>,
@@ -204,7 +204,7 @@ impl Setup {
 
     fn wait(&mut self, ticket: Ticket, desk: &Desk) -> Step {
         let patience = self.service.routing().layer7.timeouts.queue;
-        self.queue_until.get_or_insert(desk.now + patience);
+        self.queue_until.get_or_insert(after(desk.now, patience));
         self.state = State::Waiting(InLine { service: Arc::clone(&self.service), ticket });
         // The poller spoke of an end before there was a line to wait in.
         if self.client_seen.contains(EventFlags::RDHUP) && self.client_has_left() {
@@ -287,12 +287,12 @@ impl Setup {
         desk: &Desk,
     ) -> rustix::io::Result<(OwnedFd, Instant)> {
         let patience = self.service.routing().layer7.timeouts.connect;
-        self.dial_until.get_or_insert(desk.now + patience * DIAL_TIMEOUTS);
+        self.dial_until.get_or_insert(after(desk.now, patience.saturating_mul(DIAL_TIMEOUTS)));
         let port = to.port.unwrap_or(self.port);
         let socket = socket::connect(SocketAddr::new(to.address, port.get()))?;
         let token = EventData::new_u64(place.key.pack(SERVER));
         epoll::add(&desk.poller, &socket, token, INTEREST)?;
-        Ok((socket, desk.now + patience))
+        Ok((socket, after(desk.now, patience)))
     }
 
     fn dial_failed(&mut self, error: Errno, place: Place, desk: &mut Desk) -> Step {

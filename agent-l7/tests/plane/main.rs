@@ -2,6 +2,8 @@
 //!
 //! Every test has a loopback address of its own. They wait for conditions, never for time to pass.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod changes;
 mod limits;
 mod relay;

@@ -208,15 +208,15 @@ fn a_server_that_does_not_read_blocks_its_client() {
     bed.put(&bed.service("pacs", "104"), &[server("pacs", "a", at)]);
     let mut client = bed.connect(104);
     client.set_nonblocking(true).unwrap();
-    let (mut sent, mut calm, piece) = (0_usize, 0, vec![0; 1 << 16]);
+    let (mut sent, mut calm, piece) = (0_u64, 0, vec![0; 1 << 16]);
     until("the client is blocked for good", || {
         match client.write(&piece) {
-            Ok(written) => (sent, calm) = (sent + written, 0),
+            Ok(written) => (sent, calm) = (sent + written as u64, 0),
             Err(_) => calm += 1,
         }
         calm > 200
     });
-    let taken = bed.sample("pacs").traffic.bytes_from_clients as usize;
+    let taken = bed.sample("pacs").traffic.bytes_from_clients;
     // Four socket buffers and what the relay itself may hold of one direction.
     assert!(sent - taken < 16 << 20, "{sent} sent, {taken} passed on");
     drop(hold);
