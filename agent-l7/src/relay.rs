@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
-use rustix::net::sockopt;
 
 use crate::socket;
 use crate::stats::Traffic;
@@ -38,7 +37,7 @@ pub(crate) enum Side {
     Server = 1,
 }
 
-/// Two connected sockets, to be relayed.
+/// Two connected sockets, to be relayed: non-blocking, and without Nagle's algorithm.
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub(crate) client: OwnedFd,
@@ -123,14 +122,8 @@ impl Side {
 
 impl Relay {
     pub(crate) fn new(pair: Pair, now: Instant) -> Self {
-        let sockets = [pair.client, pair.server];
-        for socket in &sockets {
-            // Both are courtesies: the relay works without them.
-            let _ = sockopt::set_tcp_nodelay(socket, true);
-            let _ = sockopt::set_tcp_quickack(socket, true);
-        }
         Self {
-            sockets,
+            sockets: [pair.client, pair.server],
             directions: [
                 Direction::new(pair.early.from_client),
                 Direction::new(pair.early.from_server),

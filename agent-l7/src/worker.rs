@@ -37,8 +37,9 @@ pub(crate) struct Worker {
     mailbox: Arc<Mailbox>,
     listeners: Slab<Listening>,
     by_id: HashMap<ListenerId, Key>,
-    /// Listeners that rest because there were no descriptors left.
+    /// Listeners that rest because there were no descriptors left, and until when.
     resting: Vec<Key>,
+    rest_until: Instant,
     connections: Slab<Connection>,
     /// Every connection under the serial number of its service.
     members: BTreeSet<(u64, Key)>,
@@ -81,16 +82,17 @@ impl Worker {
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let token = EventData::new_u64(Key::MIN.pack(MAILBOX));
         epoll::add(&poller, mailbox.bell(), token, EventFlags::IN)?;
-        let bench = Bench::new(Pipes::new(PIPES));
+        let (bench, now) = (Bench::new(Pipes::new(PIPES)), clock::monotonic());
         Ok(Self {
             mailbox,
             listeners: Slab::new(),
             by_id: HashMap::new(),
             resting: Vec::new(),
+            rest_until: now,
             connections: Slab::new(),
             members: BTreeSet::new(),
             timers: Timers::default(),
-            desk: Desk { worker, poller, bench, ready: VecDeque::new(), now: clock::monotonic() },
+            desk: Desk { worker, poller, bench, ready: VecDeque::new(), now },
         })
     }
 
@@ -120,9 +122,9 @@ impl Worker {
 
     fn wait(&mut self, events: &mut Vec<Event>) {
         let timeout = if self.desk.ready.is_empty() {
-            let rest = (!self.resting.is_empty()).then_some(REST);
-            let due = self.timers.next().map(|at| at.saturating_duration_since(clock::monotonic()));
-            rest.into_iter().chain(due).min()
+            let rest = (!self.resting.is_empty()).then_some(self.rest_until);
+            let next = rest.into_iter().chain(self.timers.next()).min();
+            next.map(|at| at.saturating_duration_since(clock::monotonic()))
         } else {
             Some(Duration::ZERO)
         };
@@ -132,7 +134,9 @@ impl Worker {
             Err(error) => panic!("a poller failed: {error}"),
         }
         self.desk.now = clock::monotonic();
-        self.wake_listeners();
+        if self.rest_until <= self.desk.now {
+            self.wake_listeners();
+        }
     }
 
     /// False when it is time to stop.
@@ -251,6 +255,7 @@ impl Worker {
     fn rest(&mut self, listener: Key) {
         if self.poll_listener(listener, EventFlags::empty()) {
             self.resting.push(listener);
+            self.rest_until = self.desk.now + REST;
         }
     }
 

@@ -87,6 +87,8 @@ const SMALL: u64 = 16 * 1024;
 /// What one direction may move before others get their turn.
 const BUDGET: u64 = 2 << 20;
 
+const SPLICE: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
 impl Direction {
     pub(super) fn new(early: Vec<u8>) -> Self {
         Self {
@@ -288,8 +290,6 @@ impl Held {
         }
     }
 }
-
-const SPLICE: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 fn send(to: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     net::send(to, bytes, SendFlags::NOSIGNAL)

@@ -1,14 +1,17 @@
 //! Configuration that changes while traffic runs.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use gantry_model::name::Id;
-use gantry_model::server::AdminState;
-use gantry_model::service::{Mode, Persistence, PersistenceKey, Protocol};
+use gantry_model::server::{AdminState, RealServer};
+use gantry_model::service::{Algorithm, Mode, Persistence, PersistenceKey, Protocol};
 use gantry_runtime::clock;
 
-use crate::support::{Bed, expect_reset, greeter, is_alive, layer7, server, until};
+use crate::support::{Bed, expect_reset, greeter, is_alive, layer7, serve, server, until};
 
 #[test]
 fn a_drained_server_keeps_what_it_has() {
@@ -180,6 +183,49 @@ fn verdicts_may_come_before_their_servers() {
     bed.verdict("pacs", "a", None);
     bed.verdict("pacs", "b", Some(false));
     assert!((0..10).all(|_| bed.visit(104).0 == 'a'));
+}
+
+#[test]
+fn nobody_is_lost_while_everything_changes() {
+    let mut bed = Bed::new();
+    let mut service = bed.service("pacs", "104");
+    layer7(&mut service).algorithm = Algorithm::WeightedLeastConnection;
+    let mut servers = ["a", "b", "c"].map(|id| {
+        let at = serve(|mut stream| drop(stream.write_all(b"!")));
+        RealServer { max_connections: 2, ..server("pacs", id, at) }
+    });
+    bed.put(&service, &servers);
+    let (address, done) = (bed.address, AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let mut stream = TcpStream::connect(SocketAddr::new(address, 104)).unwrap();
+                    let mut heard = Vec::new();
+                    stream.read_to_end(&mut heard).unwrap();
+                    assert_eq!(heard, b"!");
+                }
+                done.fetch_add(1, SeqCst);
+            });
+        }
+        for round in (0_usize..).take_while(|_| done.load(SeqCst) < 12) {
+            // One of three is always left alone.
+            let (weak, sick) = (round % 3, (round + 1) % 3);
+            servers[weak].admin_state = AdminState::Drain { halt_at: None };
+            bed.put(&service, &servers);
+            bed.plane.verdict(&servers[sick].name, Some(false));
+            thread::yield_now();
+            bed.plane.verdict(&servers[sick].name, Some(true));
+            servers[weak].admin_state = AdminState::Online;
+            servers[weak].max_connections = 1 + u32::from(round % 2 == 0);
+            bed.put(&service, &servers);
+        }
+    });
+    until("all have ended", || bed.sample("pacs").active == 0);
+    let sample = bed.sample("pacs");
+    assert_eq!((sample.accepted, sample.traffic.connections), (2400, 2400));
+    assert_eq!((sample.unserved, sample.queued, sample.panics), (0, 0, 0));
+    assert!(sample.servers.iter().all(|server| server.active == 0));
 }
 
 #[test]

@@ -108,17 +108,16 @@ fn a_persistent_client_waits_for_its_server_and_holds_nobody_up() {
         timeout: Duration::from_secs(3600),
         prefix: NonZeroU8::new(32),
     });
-    let servers = [limited("a", 1), limited("b", 2)];
-    bed.put(&service, &servers);
-    // All tests' clients come from one address, which is at home at the first server.
-    let (home, first) = bed.visit(104);
-    let mut more = bed.connect(104);
-    if home == 'a' {
-        until("it waits", || bed.sample("pacs").queued == 1);
-        assert_eq!(bed.server("pacs", "b").active, 0);
-        drop(first);
-    }
-    assert_eq!(hear(&mut more), home);
+    bed.put(&service, &[limited("a", 1), limited("b", 2)]);
+    let (home, first) = bed.visit_from([127, 1, 1, 1]);
+    assert_eq!(home, 'a');
+    let mut more = bed.connect_from([127, 1, 1, 1]);
+    until("it waits", || bed.sample("pacs").queued == 1);
+    let (other, _second) = bed.visit_from([127, 1, 1, 2]);
+    assert_eq!(other, 'b', "who wants something else goes past");
+    assert_eq!(bed.sample("pacs").queued, 1);
+    drop(first);
+    assert_eq!(hear(&mut more), 'a');
 }
 
 #[test]

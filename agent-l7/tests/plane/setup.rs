@@ -1,7 +1,7 @@
 //! Which server a connection gets, and what happens when one fails.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use gantry_model::server::{AdminState, Weight};
 use gantry_model::service::{Algorithm, Persistence, PersistenceKey, Strategy};
 
 use crate::support::{
-    Bed, endpoint, expect_reset, greeter, hear, is_alive, layer7, nobody, server, until,
+    Bed, endpoint, expect_reset, greeter, is_alive, layer7, nobody, own_address, server, until,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -17,15 +17,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn sticky(timeout: Duration, prefix: u8) -> Option<Persistence> {
     let prefix = NonZeroU8::new(prefix);
     Some(Persistence { key: PersistenceKey::SourceIp, timeout, prefix })
-}
-
-/// Connects from a client address of the test's choice.
-fn visit_from(bed: &Bed, client: [u8; 4]) -> (char, TcpStream) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::from(client), 0)).into()).unwrap();
-    socket.connect(&SocketAddr::new(bed.address, 104).into()).unwrap();
-    let mut stream = TcpStream::from(socket);
-    (hear(&mut stream), stream)
 }
 
 #[test]
@@ -95,6 +86,29 @@ fn a_refused_connection_goes_elsewhere_unseen() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    // With its backlog full, a kernel drops what knocks.
+    let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    deaf.bind(&SocketAddr::new(own_address(), 0).into()).unwrap();
+    deaf.listen(0).unwrap();
+    let at = deaf.local_addr().unwrap().as_socket().unwrap();
+    let knock = || TcpStream::connect_timeout(&at, Duration::from_millis(100));
+    let knocking: Vec<_> = (0..4).map_while(|_| knock().ok()).collect();
+    assert!(knocking.len() < 4);
+
+    let mut bed = Bed::new();
+    let mut service = bed.service("pacs", "104");
+    service.strategy = Strategy::Failover;
+    layer7(&mut service).timeouts.connect = Duration::from_millis(50);
+    bed.put(&service, &[server("pacs", "a", at), server("pacs", "b", greeter('b'))]);
+    assert_eq!(bed.visit(104).0, 'b');
+    assert_eq!(bed.server("pacs", "a").traffic.connect_failures, 1);
+    bed.put(&service, &[server("pacs", "a", at)]);
+    expect_reset(&mut bed.connect(104));
+    assert_eq!(bed.sample("pacs").unserved, 1);
+}
+
+#[test]
 fn early_words_of_the_client_survive_a_retry() {
     let mut bed = Bed::new();
     let servers = [server("pacs", "a", nobody()), server("pacs", "b", greeter('b'))];
@@ -135,24 +149,24 @@ fn a_client_stays_with_its_server() {
     service.persistence = sticky(HOUR, 24);
     let mut servers = [("a", 'a'), ("b", 'b')].map(|(id, name)| server("pacs", id, greeter(name)));
     bed.put(&service, &servers);
-    let home = visit_from(&bed, [127, 1, 1, 1]).0;
+    let home = bed.visit_from([127, 1, 1, 1]).0;
     for host in 2..10 {
-        assert_eq!(visit_from(&bed, [127, 1, 1, host]).0, home, "one prefix is one client");
+        assert_eq!(bed.visit_from([127, 1, 1, host]).0, home, "one prefix is one client");
     }
-    assert_ne!(visit_from(&bed, [127, 1, 2, 1]).0, home, "round robin for the next");
+    assert_ne!(bed.visit_from([127, 1, 2, 1]).0, home, "round robin for the next");
 
     let at_home = usize::from(home == 'b');
     servers[at_home].weight = Weight::new(0).unwrap();
     bed.put(&service, &servers);
-    assert_eq!(visit_from(&bed, [127, 1, 1, 1]).0, home, "weight 0 keeps its clients");
+    assert_eq!(bed.visit_from([127, 1, 1, 1]).0, home, "weight 0 keeps its clients");
     servers[at_home].admin_state = AdminState::Drain { halt_at: None };
     bed.put(&service, &servers);
-    let (moved, _) = visit_from(&bed, [127, 1, 1, 1]);
+    let (moved, _) = bed.visit_from([127, 1, 1, 1]);
     assert_ne!(moved, home, "a drain moves them");
     servers[at_home].admin_state = AdminState::Online;
     servers[at_home].weight = Weight::DEFAULT;
     bed.put(&service, &servers);
-    assert_eq!(visit_from(&bed, [127, 1, 1, 1]).0, moved, "and they stay moved");
+    assert_eq!(bed.visit_from([127, 1, 1, 1]).0, moved, "and they stay moved");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use gantry_model::service::{
     VirtualService,
 };
 use gantry_runtime::clock;
+use socket2::{Domain, Socket, Type};
 
 /// A plane, and an address of its own to listen at.
 pub(crate) struct Bed {
@@ -79,6 +80,19 @@ impl Bed {
     pub(crate) fn visit(&self, port: u16) -> (char, TcpStream) {
         let mut stream = self.connect(port);
         (hear(&mut stream), stream)
+    }
+
+    /// The same from a client address of the test's choice.
+    pub(crate) fn visit_from(&self, client: [u8; 4]) -> (char, TcpStream) {
+        let mut stream = self.connect_from(client);
+        (hear(&mut stream), stream)
+    }
+
+    pub(crate) fn connect_from(&self, client: [u8; 4]) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
+        socket.connect(&SocketAddr::new(self.address, 104).into()).unwrap();
+        socket.into()
     }
 
     pub(crate) fn refuses(&self, port: u16) -> bool {
