@@ -2,10 +2,11 @@
 //!
 //! [`plane`] is the door: services are put in force there, and counters are read. Behind it, a
 //! connection is accepted by a [`worker`], given a seat on a real server by its [`service`], and
-//! its bytes are moved by the [`relay`]. Nothing here talks to the controller or to health checks.
+//! its bytes are moved by the [`relay`]. Only [`steer`] knows the controller and the health checks.
 
 pub mod plane;
 pub mod stats;
+pub mod steer;
 
 mod pick;
 mod queue;
