@@ -117,7 +117,8 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
 
 /// One value as YAML, ending in a line feed.
 pub(crate) fn to_yaml(value: &impl serde::Serialize) -> String {
-    let options = serde_saphyr::ser_options! { compact_list_indent: false, folded_wrap_chars: 100_000 };
+    let options =
+        serde_saphyr::ser_options! { compact_list_indent: false, folded_wrap_chars: 100_000 };
     serde_saphyr::to_string_with_options(value, options).expect("messages have text keys only")
 }
 

@@ -122,7 +122,11 @@ pub(crate) fn endpoint(endpoint: Option<&v1::Endpoint>) -> String {
 }
 
 fn socket(address: &str, ports: &str) -> String {
-    if address.contains(':') { format!("[{address}]:{ports}") } else { format!("{address}:{ports}") }
+    if address.contains(':') {
+        format!("[{address}]:{ports}")
+    } else {
+        format!("{address}:{ports}")
+    }
 }
 
 /// `L4 DR`, `L7 TCP`.
@@ -225,9 +229,10 @@ mod tests {
         let rates: Vec<_> = [0.0, 7.0, 8_000.0, 3.14e6, 210e6, 1.26e9].map(bits).into();
         assert_eq!(rates, ["0 b/s", "7.0 b/s", "8.0 kb/s", "3.1 Mb/s", "210 Mb/s", "1.3 Gb/s"]);
         let shown = |seconds, nanos| duration(&prost_types::Duration { seconds, nanos });
-        assert_eq!([shown(3600, 0), shown(5400, 0), shown(0, 500_000_000), shown(0, 0)], [
-            "1h", "1h30m", "500ms", "0s"
-        ]);
+        assert_eq!(
+            [shown(3600, 0), shown(5400, 0), shown(0, 500_000_000), shown(0, 0)],
+            ["1h", "1h30m", "500ms", "0s"]
+        );
     }
 
     #[test]

@@ -38,6 +38,37 @@ pub(crate) fn raw(text: impl Display) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes a frame for a terminal, whose movements survive where colours do not.
+pub(crate) fn frame(text: &str) -> io::Result<()> {
+    let colours = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+    let mut out = io::stdout().lock();
+    if colours {
+        out.write_all(text.as_bytes())?;
+    } else {
+        out.write_all(without_colours(text).as_bytes())?;
+    }
+    out.flush()
+}
+
+/// Drops the sequences that set colours and keeps those that move the cursor.
+fn without_colours(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("\x1b[") {
+        let (before, sequence) = rest.split_at(start);
+        kept.push_str(before);
+        let end =
+            sequence.find(|c: char| c.is_ascii_alphabetic()).map_or(sequence.len(), |end| end + 1);
+        let (sequence, after) = sequence.split_at(end);
+        if !sequence.ends_with('m') {
+            kept.push_str(sequence);
+        }
+        rest = after;
+    }
+    kept.push_str(rest);
+    kept
+}
+
 /// Says something beside the answer: what is going on, or what to do next.
 pub(crate) fn remark(text: impl Display) -> io::Result<()> {
     writeln!(anstream::stderr(), "{text}")
@@ -52,7 +83,11 @@ pub(crate) fn width() -> Option<usize> {
 }
 
 /// Writes messages as documents: one as itself, several as a list.
-pub(crate) fn documents<T: Documented>(messages: &[T], single: bool, format: Format) -> io::Result<()> {
+pub(crate) fn documents<T: Documented>(
+    messages: &[T],
+    single: bool,
+    format: Format,
+) -> io::Result<()> {
     let messages: Vec<DynamicMessage> = messages.iter().map(T::to_dynamic).collect();
     match (format, messages.as_slice()) {
         (Format::Yaml, [message]) if single => raw(document::to_yaml(message)),
@@ -83,4 +118,14 @@ pub(crate) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<Cell>>) -> S
         }
     }
     table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_go_and_movements_stay() {
+        assert_eq!(without_colours("\x1b[Ha\x1b[31mb\x1b[0m\x1b[K"), "\x1b[Hab\x1b[K");
+    }
 }

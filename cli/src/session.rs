@@ -68,13 +68,15 @@ impl Target {
             Some(name) if global.context.is_some() || !both_given => Some(settings.context(name)?),
             _ => None,
         };
-        let controller = global.controller.clone().or(context.map(|found| found.controller.clone()));
+        let controller =
+            global.controller.clone().or(context.map(|found| found.controller.clone()));
         let identity = global.identity.clone().or(context.map(|found| found.identity.clone()));
         let controller = controller.context(
             "no controller to call: give --controller and --identity, or keep them with\n  \
              gantry context set NAME --controller https://host:port --identity DIR",
         )?;
-        let identity = identity.context("no identity to call the controller with: give --identity DIR")?;
+        let identity =
+            identity.context("no identity to call the controller with: give --identity DIR")?;
         let cluster_flag = global.cluster.as_deref().map(cluster_name).transpose()?;
         let of_context = context.and_then(|context| context.cluster.as_deref());
         let cluster = match (&cluster_flag, of_context) {
@@ -141,6 +143,7 @@ impl Session {
 
 /// A cluster's name from `main` or `clusters/main`.
 pub(crate) fn cluster_name(text: &str) -> Result<ClusterName> {
-    let name = if text.contains('/') { text.parse()? } else { ClusterName { cluster: text.parse()? } };
+    let name =
+        if text.contains('/') { text.parse()? } else { ClusterName { cluster: text.parse()? } };
     Ok(name)
 }

@@ -28,7 +28,10 @@ mod tests {
     #[test]
     fn the_nearest_name_is_offered() {
         let known = ["weight", "priority", "maxConnections"];
-        assert_eq!(unknown("field", "wieght", &known), r#"unknown field "wieght": did you mean weight?"#);
+        assert_eq!(
+            unknown("field", "wieght", &known),
+            r#"unknown field "wieght": did you mean weight?"#
+        );
         assert_eq!(nearest("max_connection", &known), Some("maxConnections"));
         assert!(unknown("field", "zzz", &known).contains("there are weight, priority"));
         assert!(unknown("service", "x", &[]).contains("there are none"));

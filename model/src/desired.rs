@@ -33,6 +33,15 @@ pub enum Change<B> {
     Current,
 }
 
+/// An update that was checked against the state it changes.
+#[derive(Clone, Debug)]
+pub struct Prepared<B> {
+    revision: Revision,
+    hash: SetHash,
+    upserts: Vec<(String, B)>,
+    removed: Vec<String>,
+}
+
 /// Which services an update changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
@@ -93,8 +102,8 @@ impl<B: AsRef<[u8]> + Clone + Default> Desired<B> {
         Ok(())
     }
 
-    /// Takes `update`, or changes nothing. Costs in proportion to the update.
-    pub fn take(&mut self, update: Update<B>) -> Result<Touched, Refusal> {
+    /// Checks `update` in full, changing nothing. Costs in proportion to the update.
+    pub fn prepare(&self, update: Update<B>) -> Result<Prepared<B>, Refusal> {
         self.admit(&update)?;
         let (upserts, removed) = match update.change {
             Change::Current => (Vec::new(), Vec::new()),
@@ -104,19 +113,30 @@ impl<B: AsRef<[u8]> + Clone + Default> Desired<B> {
         if self.hash_after(&upserts, &removed) != update.hash {
             return Err(Refusal::HashMismatch);
         }
-        self.revision = update.revision;
-        self.hash = update.hash;
+        Ok(Prepared { revision: update.revision, hash: update.hash, upserts, removed })
+    }
+
+    /// Makes the change that was prepared on this very state.
+    pub fn commit(&mut self, prepared: Prepared<B>) -> Touched {
+        self.revision = prepared.revision;
+        self.hash = prepared.hash;
         let mut touched = Touched::default();
-        for name in removed {
+        for name in prepared.removed {
             if self.services.remove(&name).is_some() {
                 touched.removed.push(name);
             }
         }
-        for (name, plan) in upserts {
+        for (name, plan) in prepared.upserts {
             touched.upserted.push(name.clone());
             self.services.insert(name, plan);
         }
-        Ok(touched)
+        touched
+    }
+
+    /// Takes `update`, or changes nothing.
+    pub fn take(&mut self, update: Update<B>) -> Result<Touched, Refusal> {
+        let prepared = self.prepare(update)?;
+        Ok(self.commit(prepared))
     }
 
     /// Everything, as an update that makes it from nothing.

@@ -30,14 +30,21 @@ pub(crate) fn at_path(
     node: Option<&Node>,
 ) -> Result<String, Problems> {
     let (first, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
-    let field = find(&message.descriptor(), first)
-        .map_err(|message| Problem { line: 0, path: path.to_owned(), message })?;
+    let field = find(&message.descriptor(), first).map_err(|message| Problem {
+        line: 0,
+        path: path.to_owned(),
+        message,
+    })?;
     let mut mask = field.name().to_owned();
     match (rest, field.kind()) {
         (None, _) => {
             if let Some(node) = node {
                 let mut filler = Filler { path: vec![path.to_owned()], problems: Vec::new() };
-                let value = filler.field(&field, node);
+                let listed = match &node.value {
+                    Value::Text(text) if field.is_list() => Some(Node::list(text)),
+                    _ => None,
+                };
+                let value = filler.field(&field, listed.as_ref().unwrap_or(node));
                 if !filler.problems.is_empty() {
                     return Err(Problems(filler.problems));
                 }

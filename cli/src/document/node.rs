@@ -36,6 +36,17 @@ impl Node {
         content.map(|content| content.into_node(text)).map_err(Problems::from)
     }
 
+    /// Reads `{a: 1}` or `[1, 2]` that was typed as an argument: YAML, of which JSON is a part.
+    pub(crate) fn flow(text: &str) -> Result<Self, Problems> {
+        Ok(yaml(text)?.into_node(text))
+    }
+
+    /// `a,b` that was typed as an argument, as a list.
+    pub(crate) fn list(text: &str) -> Self {
+        let items = text.split(',').map(Self::text).collect();
+        Self { line: 0, value: Value::List(items) }
+    }
+
     /// Text that was typed as an argument.
     pub(crate) fn text(text: &str) -> Self {
         Self { line: 0, value: Value::Text(text.to_owned()) }

@@ -1,0 +1,84 @@
+//! The head of a cluster's section: which configuration runs, and how its appliances are.
+
+use std::fmt::Write;
+
+use gantry_proto::v1;
+
+use crate::look::{self, Tone, Word};
+use crate::names;
+
+/// One line for the cluster, one for each appliance, and an empty one.
+pub(super) fn render(overview: &v1::Overview, cluster: &str) -> String {
+    let id = names::last(cluster);
+    let now = overview.time.as_ref().map_or(0, |time| time.seconds);
+    let appliances: Vec<&v1::Appliance> = overview
+        .appliances
+        .iter()
+        .filter(|appliance| names::cluster_of(&appliance.name) == id)
+        .collect();
+    let verdict = in_force(&appliances);
+    let label = overview
+        .clusters
+        .iter()
+        .find(|candidate| candidate.name == cluster)
+        .filter(|candidate| !candidate.display_name.is_empty())
+        .map_or_else(String::new, |candidate| format!(" ({})", candidate.display_name));
+    let id = Word::new(format!("CLUSTER {id}{label}"), Tone::Plain);
+    let mut text = format!("{id}   revision {} {verdict}\n", overview.revision);
+    for appliance in appliances {
+        let words: Vec<String> = agents(appliance, now).iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "  {}   {}", names::last(&appliance.name), words.join("   "));
+    }
+    text.push('\n');
+    text
+}
+
+/// Whether the newest configuration runs on every appliance, else where it does not.
+fn in_force(appliances: &[&v1::Appliance]) -> Word {
+    let joined: Vec<_> =
+        appliances.iter().filter(|appliance| !appliance.agents.is_empty()).collect();
+    if joined.is_empty() {
+        return Word::new("not in force: no appliance reports", Tone::Bad);
+    }
+    let behind: Vec<String> = joined
+        .iter()
+        .flat_map(|appliance| {
+            let id = names::last(&appliance.name);
+            let late = appliance.agents.iter().filter(|agent| !agent.connected || !agent.current);
+            late.map(move |agent| format!("{id} {}", agent.agent))
+        })
+        .collect();
+    if behind.is_empty() {
+        return Word::new("in force everywhere", Tone::Good);
+    }
+    Word::new(format!("not known to be in force at {}", behind.join(", ")), Tone::Warning)
+}
+
+/// What each agent of an appliance is doing.
+pub(crate) fn agents(appliance: &v1::Appliance, now: i64) -> Vec<Word> {
+    if appliance.agents.is_empty() {
+        let text = match appliance.join_time {
+            None => "invited, has not joined yet",
+            Some(_) => "joined, no agent has reported yet",
+        };
+        return vec![Word::new(text, Tone::Warning)];
+    }
+    appliance.agents.iter().map(|agent| agent_word(agent, now)).collect()
+}
+
+/// `agent-l4 current`, `agent-l7 behind at 1.117`, `healthd silent for 3m`.
+fn agent_word(agent: &v1::AgentStatus, now: i64) -> Word {
+    let name = &agent.agent;
+    if !agent.connected {
+        let since = look::since(agent.last_seen_time.as_ref(), now);
+        let span = since.map_or_else(String::new, |since| format!(" for {since}"));
+        return Word::new(format!("{name} SILENT{span}"), Tone::Bad);
+    }
+    if !agent.current {
+        return Word::new(format!("{name} behind at {}", agent.revision), Tone::Warning);
+    }
+    match agent.rejection_count {
+        0 => Word::new(format!("{name} current"), Tone::Good),
+        count => Word::new(format!("{name} current, rejects {count}"), Tone::Bad),
+    }
+}

@@ -1,0 +1,141 @@
+//! The loop that every agent is: follow the desired state, write it to the ledger, apply it, report.
+//!
+//! State flows one way: controller, [`ledger`], [`Apply`], report. The ledger is read first, so an
+//! agent works without any controller; the controller's death changes nothing but what is new.
+
+mod follow;
+pub mod ledger;
+mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_model::agent::{AgentKind, AgentName};
+use gantry_model::name::{ApplianceName, ServiceName};
+use gantry_model::plan::ServicePlan;
+use gantry_proto::agent::v1 as pb;
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::identity::{Identity, IdentityError};
+use crate::rpc::{self, RpcError};
+use crate::tasks::Tasks;
+use ledger::{Ledger, LedgerError};
+
+/// What every agent is told on its command line.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AgentOptions {
+    /// The controller.
+    #[arg(long, env = "GANTRY_CONTROLLER", value_name = "https://HOST:PORT")]
+    pub controller: String,
+    /// Where ca.pem, certificate.pem and key.pem are, from `gantry join`.
+    #[arg(long, env = "GANTRY_IDENTITY", default_value = "/var/lib/gantry/identity")]
+    pub identity: PathBuf,
+    /// Where this agent keeps its ledger.
+    #[arg(long, env = "GANTRY_STATE", value_name = "DIR")]
+    pub state: PathBuf,
+    /// The Unix socket on which healthd tells its verdicts to the agents beside it.
+    #[arg(long, env = "GANTRY_FEED", default_value = "/run/gantry/health.sock")]
+    pub feed: PathBuf,
+}
+
+/// Why a service is not in force as desired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Stable, for programs: `ADDRESS_IN_USE`.
+    pub reason: String,
+    /// The field at fault, as a path: `listener.address`.
+    pub field: String,
+    /// For people: what is wrong and the way out.
+    pub message: String,
+}
+
+/// Puts desired state in force. Called from one thread, one call at a time; may block for as long
+/// as the change needs.
+pub trait Apply: Send + 'static {
+    /// Puts one service in force, new or changed. When it is rejected, its last good form stays.
+    fn put(&mut self, plan: ServicePlan) -> Result<(), Rejection>;
+    /// Takes one service out.
+    fn remove(&mut self, name: &ServiceName);
+}
+
+/// What an agent tells of what it sees. All of it may be called at any time.
+pub trait Observe: Send + Sync + 'static {
+    /// Counters of everything now.
+    fn samples(&self) -> Vec<pb::Sample> {
+        Vec::new()
+    }
+
+    /// Verdicts and check results that are new since `since` (0: all), and what to ask with next.
+    fn verdicts(&self, since: u64) -> (Vec<pb::Verdict>, u64) {
+        (Vec::new(), since)
+    }
+
+    /// Changes when a verdict changed its mind and must be told at once.
+    fn verdict_changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+}
+
+/// An agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("the certificate is for {0}, which is not an appliance")]
+    NotAnAppliance(String),
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// What the following half tells the reporting half.
+type Outcome = watch::Receiver<Option<pb::Applied>>;
+
+/// Starts the loop in `tasks`. First of all, what the ledger holds is put in force.
+pub async fn start(
+    tasks: &mut Tasks,
+    kind: AgentKind,
+    options: &AgentOptions,
+    apply: impl Apply,
+    observe: Arc<dyn Observe>,
+) -> Result<(), AgentError> {
+    let identity = Identity::load(&options.identity)?;
+    let appliance: ApplianceName = identity
+        .name()
+        .parse()
+        .map_err(|_| AgentError::NotAnAppliance(identity.name().to_owned()))?;
+    let name = AgentName { appliance, kind };
+    let channel = rpc::connect(&options.controller, &identity)?;
+    let (ledger, desired) = Ledger::open(&options.state)?;
+    info!(agent = %name, revision = %desired.revision(), services = desired.services().len(),
+        "starting from the ledger");
+    let (told, outcome) = watch::channel(None);
+    let this = identity_message(&name);
+    let mut follower =
+        follow::Follower::new(channel.clone(), this.clone(), ledger, desired, apply, told);
+    follower.start_from_ledger().await;
+    let stop = tasks.stop();
+    tasks.start("follow", follower.run(stop.clone()));
+    tasks.start("report", report::run(channel, this, outcome, observe, stop));
+    Ok(())
+}
+
+fn identity_message(name: &AgentName) -> pb::AgentIdentity {
+    let kind = match name.kind {
+        AgentKind::L4 => pb::agent_identity::Kind::L4,
+        AgentKind::L7 => pb::agent_identity::Kind::L7,
+        AgentKind::Health => pb::agent_identity::Kind::Health,
+    };
+    pb::AgentIdentity {
+        appliance: name.appliance.to_string(),
+        kind: kind.into(),
+        instance_id: uuid::Uuid::now_v7().to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// How long a silent stream is believed in before it is opened anew.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,81 @@
+//! The local feed of health: listens to healthd on its Unix socket.
+//!
+//! Servers without a verdict are unknown, not unhealthy; when healthd goes away, its last verdicts
+//! stand.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use gantry_model::name::ServerName;
+use gantry_model::wire;
+use gantry_proto::agent::v1::health_feed_service_client::HealthFeedServiceClient;
+use gantry_proto::agent::v1::{WatchVerdictsRequest, WatchVerdictsResponse};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::backoff::Backoff;
+use crate::rpc;
+
+/// Takes what the feed says.
+pub trait Hear: Send + 'static {
+    /// A verdict; none: nothing is known of this server any more.
+    fn hear(&mut self, server: &ServerName, healthy: Option<bool>);
+}
+
+/// Listens until stopped, coming back when healthd does.
+pub async fn listen(socket: PathBuf, mut hear: impl Hear, stop: CancellationToken) {
+    let mut backoff = Backoff::for_neighbour();
+    let mut known = BTreeSet::new();
+    let forever = async {
+        loop {
+            let why = listen_once(&socket, &mut hear, &mut known, &mut backoff).await;
+            warn!(why, "no word from healthd; its last verdicts stand");
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    };
+    let _stopped = stop.run_until_cancelled(forever).await;
+}
+
+async fn listen_once(
+    socket: &std::path::Path,
+    hear: &mut impl Hear,
+    known: &mut BTreeSet<ServerName>,
+    backoff: &mut Backoff,
+) -> String {
+    let mut client = HealthFeedServiceClient::new(rpc::connect_socket(socket.to_owned()))
+        .max_decoding_message_size(64 << 20);
+    let mut stream = match client.watch_verdicts(WatchVerdictsRequest {}).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return rpc::causes(&status),
+    };
+    info!("listening to healthd");
+    backoff.reset();
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => take(&message, hear, known),
+            Ok(None) => return "healthd closed the feed".to_owned(),
+            Err(status) => return rpc::causes(&status),
+        }
+    }
+}
+
+fn take(message: &WatchVerdictsResponse, hear: &mut impl Hear, known: &mut BTreeSet<ServerName>) {
+    let mut missing = if message.full { std::mem::take(known) } else { BTreeSet::new() };
+    for verdict in &message.verdicts {
+        match wire::verdict(verdict) {
+            Ok(Ok(verdict)) => {
+                missing.remove(&verdict.server);
+                hear.hear(&verdict.server, Some(verdict.healthy));
+                known.insert(verdict.server);
+            }
+            Ok(Err(gone)) => {
+                known.remove(&gone);
+                hear.hear(&gone, None);
+            }
+            Err(why) => warn!(%why, "healthd sent nonsense"),
+        }
+    }
+    for server in missing {
+        hear.hear(&server, None);
+    }
+}
