@@ -26,7 +26,7 @@ pub(crate) fn render(overview: &v1::Overview, width: Option<usize>) -> String {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&head::render(overview, &cluster.name));
+        text.push_str(&head::render(overview, cluster));
         let id = names::last(&cluster.name);
         let of_cluster = |row: &&Row| {
             row.service.as_ref().is_some_and(|service| names::cluster_of(&service.name) == id)

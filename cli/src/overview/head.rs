@@ -8,23 +8,17 @@ use crate::look::{self, Tone, Word};
 use crate::names;
 
 /// One line for the cluster, one for each appliance, and an empty one.
-pub(super) fn render(overview: &v1::Overview, cluster: &str) -> String {
-    let id = names::last(cluster);
+pub(super) fn render(overview: &v1::Overview, cluster: &v1::Cluster) -> String {
+    let id = names::last(&cluster.name);
     let now = overview.time.as_ref().map_or(0, |time| time.seconds);
-    let appliances: Vec<&v1::Appliance> = overview
-        .appliances
-        .iter()
-        .filter(|appliance| names::cluster_of(&appliance.name) == id)
-        .collect();
+    let of_cluster = |appliance: &&v1::Appliance| names::cluster_of(&appliance.name) == id;
+    let appliances: Vec<&v1::Appliance> = overview.appliances.iter().filter(of_cluster).collect();
+    let label = match cluster.display_name.as_str() {
+        "" => String::new(),
+        label => format!(" ({label})"),
+    };
     let verdict = in_force(&appliances);
-    let label = overview
-        .clusters
-        .iter()
-        .find(|candidate| candidate.name == cluster)
-        .filter(|candidate| !candidate.display_name.is_empty())
-        .map_or_else(String::new, |candidate| format!(" ({})", candidate.display_name));
-    let id = Word::new(format!("CLUSTER {id}{label}"), Tone::Plain);
-    let mut text = format!("{id}   revision {} {verdict}\n", overview.revision);
+    let mut text = format!("CLUSTER {id}{label}   revision {} {verdict}\n", overview.revision);
     for appliance in appliances {
         let words: Vec<String> = agents(appliance, now).iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "  {}   {}", names::last(&appliance.name), words.join("   "));
@@ -40,18 +34,21 @@ fn in_force(appliances: &[&v1::Appliance]) -> Word {
     if joined.is_empty() {
         return Word::new("not in force: no appliance reports", Tone::Bad);
     }
-    let behind: Vec<String> = joined
+    let late = |agent: &v1::AgentStatus| !agent.connected || !agent.current;
+    let behind: Vec<&str> = joined
         .iter()
-        .flat_map(|appliance| {
-            let id = names::last(&appliance.name);
-            let late = appliance.agents.iter().filter(|agent| !agent.connected || !agent.current);
-            late.map(move |agent| format!("{id} {}", agent.agent))
-        })
+        .filter(|appliance| appliance.agents.iter().any(late))
+        .map(|appliance| names::last(&appliance.name))
         .collect();
-    if behind.is_empty() {
-        return Word::new("in force everywhere", Tone::Good);
+    if !behind.is_empty() {
+        let text = format!("not known to be in force on {}", behind.join(", "));
+        return Word::new(text, Tone::Warning);
     }
-    Word::new(format!("not known to be in force at {}", behind.join(", ")), Tone::Warning)
+    let mut agents = joined.iter().flat_map(|appliance| &appliance.agents);
+    if agents.any(|agent| agent.rejection_count > 0) {
+        return Word::new("in force but for what is rejected", Tone::Warning);
+    }
+    Word::new("in force everywhere", Tone::Good)
 }
 
 /// What each agent of an appliance is doing.
