@@ -30,7 +30,7 @@ Start with:
   gantry context set lab --controller https://lb-controller:7443 --identity ~/gantry
   gantry overview";
 
-/// Commands Gantry, the load balancer for medical imaging and information systems
+/// Gantry, the load balancer for medical imaging and information systems
 #[derive(Debug, Parser)]
 #[command(name = "gantry", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 #[command(max_term_width = 100, infer_subcommands = false, arg_required_else_help = true)]

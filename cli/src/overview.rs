@@ -19,6 +19,42 @@ use crate::names;
 /// Below this many columns the rates in bits are left out.
 const ROOM_FOR_RATES: usize = 110;
 
+/// Which columns there are.
+struct Layout {
+    titles: &'static [&'static str],
+    /// From this column on there are numbers, aligned right.
+    numbers: usize,
+    /// Real servers have cells up to here; then comes what their last check said.
+    note: usize,
+    /// Columns of the terminal, if there is one.
+    width: Option<usize>,
+}
+
+const WIDE: &[&str] =
+    &["VIRTUAL SERVICE", "LISTENS ON", "PATH", "STATE", "SERVERS", "CONN", "CPS", "IN", "OUT"];
+const NARROW: &[&str] = &["VIRTUAL SERVICE", "LISTENS ON", "PATH", "STATE", "CONN", "CPS"];
+
+impl Layout {
+    fn for_width(width: Option<usize>) -> Self {
+        match width {
+            Some(columns) if columns < ROOM_FOR_RATES => {
+                Self { titles: NARROW, numbers: 4, note: 5, width }
+            }
+            _ => Self { titles: WIDE, numbers: 5, note: 6, width },
+        }
+    }
+
+    /// Without room, the count of servers stands behind the state and the rates are left out.
+    fn fit(&self, line: &mut Line) {
+        if self.titles.len() == NARROW.len() && line.cells.len() > 4 {
+            let servers = line.cells.remove(4);
+            let state = &mut line.cells[3].text;
+            *state = format!("{state} {}", servers.text).trim_end().to_owned();
+        }
+        line.cells.truncate(self.titles.len());
+    }
+}
+
 /// The overview as lines, coloured. `width` is that of the terminal, if there is one.
 pub(crate) fn render(overview: &v1::Overview, width: Option<usize>) -> String {
     let mut text = String::new();
@@ -26,7 +62,7 @@ pub(crate) fn render(overview: &v1::Overview, width: Option<usize>) -> String {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(&head::render(overview, cluster));
+        text.push_str(&head::render(overview, cluster, width));
         let id = names::last(&cluster.name);
         let of_cluster = |row: &&Row| {
             row.service.as_ref().is_some_and(|service| names::cluster_of(&service.name) == id)
@@ -49,32 +85,21 @@ struct Line {
     remarks: Vec<Word>,
 }
 
-const HEADER: [&str; 9] =
-    ["VIRTUAL SERVICE", "LISTENS ON", "PATH", "STATE", "SERVERS", "CONN", "CPS", "IN", "OUT"];
-/// Columns of numbers.
-const RIGHT: [usize; 4] = [5, 6, 7, 8];
-/// Real servers have cells up to here; then comes what their last check said.
-const NOTE_COLUMN: usize = 6;
-
 fn section(rows: &[&Row], overview: &v1::Overview, width: Option<usize>) -> String {
     if rows.is_empty() {
         return "  no virtual services yet: gantry create vs --help\n".to_owned();
     }
     let now = overview.time.as_ref().map_or(0, |time| time.seconds);
-    let columns = match width {
-        Some(width) if width < ROOM_FOR_RATES => 7,
-        _ => HEADER.len(),
-    };
-    let header = HEADER.iter().map(|title| Word::new(*title, Tone::Quiet)).collect();
-    let mut lines = vec![Line { cells: header, note: None, remarks: Vec::new() }];
+    let layout = Layout::for_width(width);
+    let header = layout.titles.iter().map(|title| Word::new(*title, Tone::Quiet)).collect();
+    let mut lines = Vec::new();
     for row in rows {
         lines.push(service_line(row));
         lines.extend(row.real_servers.iter().map(|server| server_line(server, now)));
     }
-    for line in &mut lines {
-        line.cells.truncate(columns);
-    }
-    lay_out(&lines, columns, width)
+    lines.iter_mut().for_each(|line| layout.fit(line));
+    lines.insert(0, Line { cells: header, note: None, remarks: Vec::new() });
+    layout.lay_out(&lines)
 }
 
 fn service_line(row: &Row) -> Line {
@@ -151,46 +176,51 @@ fn server_line(server: &v1::RealServer, now: i64) -> Line {
     Line { cells, note, remarks: Vec::new() }
 }
 
-fn lay_out(lines: &[Line], columns: usize, width: Option<usize>) -> String {
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            let cells = lines.iter().filter_map(|line| line.cells.get(column));
-            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    let before_note: usize = widths.iter().take(NOTE_COLUMN).map(|width| width + 2).sum();
-    let mut text = String::new();
-    for line in lines {
+impl Layout {
+    fn lay_out(&self, lines: &[Line]) -> String {
+        let length = |cell: &Word| cell.text.chars().count();
+        let widths: Vec<usize> = (0..self.titles.len())
+            .map(|column| {
+                let cells = lines.iter().filter_map(|line| line.cells.get(column));
+                cells.map(length).max().unwrap_or(0)
+            })
+            .collect();
+        let before_note: usize = widths.iter().take(self.note).map(|width| width + 2).sum();
+        let mut text = String::new();
+        for line in lines {
+            let mut out = self.cells(line, &widths);
+            let mut below: Vec<&Word> = line.remarks.iter().collect();
+            match &line.note {
+                Some(note) if self.width.is_none_or(|w| before_note + length(note) <= w) => {
+                    let _ = write!(out, "{note}");
+                }
+                Some(note) => below.insert(0, note),
+                None => {}
+            }
+            text.push_str(out.trim_end());
+            text.push('\n');
+            for remark in below {
+                let room = self.width.map(|width| width.saturating_sub(4));
+                for part in wrapped(&remark.text, room) {
+                    let _ = writeln!(text, "    {}", Word::new(part, remark.tone));
+                }
+            }
+        }
+        text
+    }
+
+    fn cells(&self, line: &Line, widths: &[usize]) -> String {
         let mut out = String::new();
-        for (column, (cell, &width)) in line.cells.iter().zip(&widths).enumerate() {
-            if RIGHT.contains(&column) {
+        for (column, (cell, &width)) in line.cells.iter().zip(widths).enumerate() {
+            if column >= self.numbers {
                 let padding = width.saturating_sub(cell.text.chars().count());
                 let _ = write!(out, "{:padding$}{cell}  ", "");
             } else {
                 let _ = write!(out, "{cell:width$}  ");
             }
         }
-        let mut below: Vec<&Word> = line.remarks.iter().collect();
-        match &line.note {
-            Some(note) if fits(note, before_note, width) => {
-                let _ = write!(out, "{note}");
-            }
-            Some(note) => below.insert(0, note),
-            None => {}
-        }
-        text.push_str(out.trim_end());
-        text.push('\n');
-        for remark in below {
-            for part in wrapped(&remark.text, width.map(|width| width.saturating_sub(4))) {
-                let _ = writeln!(text, "    {}", Word::new(part, remark.tone));
-            }
-        }
+        out
     }
-    text
-}
-
-fn fits(note: &Word, before: usize, width: Option<usize>) -> bool {
-    width.is_none_or(|width| before + note.text.chars().count() <= width)
 }
 
 /// Breaks `text` at spaces into lines of at most `width` characters; longer words stay whole.

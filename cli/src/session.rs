@@ -23,20 +23,26 @@ use crate::settings::{self, Settings};
 /// An overview of thousands of services is some megabytes.
 const LARGEST_ANSWER: usize = 512 << 20;
 
+const CALLING: &str = "Calling the controller";
+
 /// Flags that every command takes.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Global {
-    /// Context of the settings file to use instead of the current one
-    #[arg(long, global = true, env = "GANTRY_CONTEXT", value_name = "NAME")]
+    /// Use this context and not the current one [env: GANTRY_CONTEXT]
+    #[arg(long, value_name = "NAME", env = "GANTRY_CONTEXT", global = true, help_heading = CALLING)]
+    #[arg(hide_env = true, display_order = 1000)]
     pub(crate) context: Option<String>,
-    /// Controller to call: https://host:port
-    #[arg(long, global = true, env = "GANTRY_CONTROLLER", value_name = "URL")]
+    /// Call this controller: https://host:port [env: GANTRY_CONTROLLER]
+    #[arg(long, value_name = "URL", env = "GANTRY_CONTROLLER", global = true, help_heading = CALLING)]
+    #[arg(hide_env = true, display_order = 1000)]
     pub(crate) controller: Option<String>,
-    /// Directory with ca.pem, certificate.pem and key.pem to call it with
-    #[arg(long, global = true, env = "GANTRY_IDENTITY", value_name = "DIR")]
+    /// Call with ca.pem, certificate.pem and key.pem of DIR [env: GANTRY_IDENTITY]
+    #[arg(long, value_name = "DIR", env = "GANTRY_IDENTITY", global = true, help_heading = CALLING)]
+    #[arg(hide_env = true, display_order = 1000)]
     pub(crate) identity: Option<PathBuf>,
-    /// Cluster that short names are in; needed only when there are several
-    #[arg(long, global = true, value_name = "CLUSTER")]
+    /// Cluster that short names are in, when there are several
+    #[arg(long, value_name = "CLUSTER", global = true, help_heading = CALLING)]
+    #[arg(display_order = 1000)]
     pub(crate) cluster: Option<String>,
 }
 

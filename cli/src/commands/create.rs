@@ -28,6 +28,8 @@ pub(crate) enum Kind {
 }
 
 #[derive(Args, Debug)]
+#[command(override_usage = "gantry create vs ID --address ADDRESS --port PORT... \
+    (--layer4 METHOD | --layer7) [OPTIONS]\n       gantry create vs [ID] -f FILE")]
 #[command(after_long_help = "\
 Examples:
   gantry create vs dicom --address 10.12.1.100 --port 104 --port 11112 --layer4 dr \\

@@ -57,7 +57,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     for event in past.iter().skip(past.len().saturating_sub(arguments.last)) {
         print(event, arguments.output)?;
     }
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(());
+    }
+    loop {
         let ended = follow(&subject, &mut after, arguments.output, session).await;
         let status = ended.downcast::<Status>()?;
         if !is_unreachable(&status) {
@@ -66,7 +69,6 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
         output::remark("the controller went away; events go on when it is back")?;
         tokio::time::sleep(RETRY).await;
     }
-    Ok(())
 }
 
 /// The newest events about `subject`, at most `count`, in order of time.

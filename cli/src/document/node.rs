@@ -84,6 +84,7 @@ fn json(text: &str) -> Result<Content, Problem> {
 fn yaml(text: &str) -> Result<Content, Problem> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: 10_000_000, max_events: 20_000_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 50_000 },
         duplicate_keys: DuplicateKeyPolicy::Error,
         strict_booleans: true,
         with_snippet: false,

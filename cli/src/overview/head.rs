@@ -8,7 +8,11 @@ use crate::look::{self, Tone, Word};
 use crate::names;
 
 /// One line for the cluster, one for each appliance, and an empty one.
-pub(super) fn render(overview: &v1::Overview, cluster: &v1::Cluster) -> String {
+pub(super) fn render(
+    overview: &v1::Overview,
+    cluster: &v1::Cluster,
+    width: Option<usize>,
+) -> String {
     let id = names::last(&cluster.name);
     let now = overview.time.as_ref().map_or(0, |time| time.seconds);
     let of_cluster = |appliance: &&v1::Appliance| names::cluster_of(&appliance.name) == id;
@@ -18,7 +22,10 @@ pub(super) fn render(overview: &v1::Overview, cluster: &v1::Cluster) -> String {
         label => format!(" ({label})"),
     };
     let verdict = in_force(&appliances);
-    let mut text = format!("CLUSTER {id}{label}   revision {} {verdict}\n", overview.revision);
+    let mut text = format!("CLUSTER {id}{label}   revision {}", overview.revision);
+    let whole = text.chars().count() + 1 + verdict.text.chars().count();
+    let separator = if width.is_some_and(|width| whole > width) { "\n  " } else { " " };
+    let _ = writeln!(text, "{separator}{verdict}");
     for appliance in appliances {
         let words: Vec<String> = agents(appliance, now).iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "  {}   {}", names::last(&appliance.name), words.join("   "));
