@@ -1,1 +1,14 @@
-//! Not written yet.
+//! The control plane: keeps the configuration in SQLite, streams it to the agents, shows what they
+//! say.
+//!
+//! Desired state flows down: [`api`], [`store`], [`publish`], stream. Observed state flows up:
+//! stream, [`observed`], [`status`] when somebody asks.
+
+pub mod api;
+pub mod authority;
+pub mod observed;
+pub mod publish;
+pub mod serve;
+pub mod state;
+pub mod status;
+pub mod store;

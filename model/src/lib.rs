@@ -12,6 +12,7 @@ pub mod name;
 pub mod plan;
 pub mod port;
 pub mod revision;
+pub mod rules;
 pub mod server;
 pub mod service;
 pub mod verdict;

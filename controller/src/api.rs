@@ -1,0 +1,145 @@
+//! The gRPC services: one file each. Each call is: who asks, what is asked, decide, answer.
+
+mod agent;
+mod balancer;
+mod caller;
+mod config;
+mod enrollment;
+mod error;
+mod fields;
+mod fleet;
+mod observe;
+mod page;
+mod resources;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gantry_model::name::ServiceName;
+use gantry_runtime::clock;
+use parking_lot::Mutex;
+use tonic::service::Routes;
+
+pub use self::caller::Caller;
+use self::caller::{known_only, operators_only};
+use self::error::ApiError;
+use crate::authority::Authority;
+use crate::observed::Observed;
+use crate::publish::Publisher;
+use crate::state::State;
+use crate::status::Facts;
+use crate::store::{Change, ChangeError, Store, StoreError, Write};
+
+/// What the services share: the store, what is published from it, and what is observed.
+#[derive(Debug)]
+pub struct Control {
+    store: Store,
+    publisher: Publisher,
+    observed: Observed,
+    authority: Arc<Authority>,
+    streams: AtomicU64,
+    /// Servers whose newest event says that they failed.
+    failed: Mutex<HashSet<String>>,
+}
+
+impl Control {
+    pub async fn new(store: Store, authority: Arc<Authority>) -> Result<Self, StoreError> {
+        let publisher = Publisher::new(&store.state());
+        let failed = store.last_health_events().await?;
+        let failed = failed.into_iter().filter_map(|(name, failed)| failed.then_some(name));
+        Ok(Self {
+            publisher,
+            store,
+            observed: Observed::new(),
+            authority,
+            streams: AtomicU64::new(0),
+            failed: Mutex::new(failed.collect()),
+        })
+    }
+
+    /// The state, which decides who may do what.
+    pub fn state(&self) -> Arc<State> {
+        self.store.state()
+    }
+
+    /// Commits a change and tells the agents.
+    async fn change<T>(
+        &self,
+        decide: impl FnOnce(&State) -> Result<(Change, T), ApiError>,
+    ) -> Result<(T, Arc<State>), ApiError> {
+        let mut touched = Vec::new();
+        let changed = self
+            .store
+            .change(|state| {
+                let (change, value) = decide(state)?;
+                touched = change.writes.iter().filter_map(touched_service).collect();
+                Ok((change, value))
+            })
+            .await;
+        let (value, state) = changed.map_err(|error| match error {
+            ChangeError::Decided(error) => error,
+            ChangeError::Store(error) => ApiError::Store(error),
+        })?;
+        // A newer change may have been published by now; plans are read from the newest state.
+        self.publisher.publish(&self.store.state(), &touched);
+        Ok((value, state))
+    }
+
+    /// Works something out from configuration and observation together.
+    fn with_facts<T>(&self, work: impl FnOnce(Facts<'_>) -> T) -> T {
+        let desired = self.publisher.hashes();
+        self.observed.read(|agents| work(Facts { agents, desired: &desired, now: clock::wall() }))
+    }
+
+    fn next_stream(&self) -> u64 {
+        self.streams.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn touched_service(write: &Write) -> Option<ServiceName> {
+    match write {
+        Write::PutService(service) => Some(service.name.clone()),
+        Write::DeleteService(name) => Some(name.clone()),
+        Write::PutServer(server) => Some(server.name.service.clone()),
+        Write::DeleteServer(name) => Some(name.service.clone()),
+        Write::PutCluster { .. } | Write::DeleteCluster(_) => None,
+    }
+}
+
+/// Everything that is served, behind one port.
+pub fn routes(control: &Arc<Control>) -> Result<Routes, tonic_reflection::server::Error> {
+    use gantry_proto::agent::v1 as agent_pb;
+    use gantry_proto::v1 as pb;
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    // The status of the server as a whole is SERVING from the start.
+    drop(health_reporter);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(gantry_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let agents =
+        agent_pb::agent_service_server::AgentServiceServer::new(agent::Service::new(control));
+    let largest = 256 << 20;
+    Ok(Routes::new(health)
+        .add_service(known_only(reflection().build_v1()?))
+        .add_service(known_only(reflection().build_v1alpha()?))
+        .add_service(operators_only(pb::balancer_service_server::BalancerServiceServer::new(
+            balancer::Service::new(control),
+        )))
+        .add_service(operators_only(
+            pb::config_service_server::ConfigServiceServer::new(config::Service::new(control))
+                .max_decoding_message_size(64 << 20),
+        ))
+        .add_service(operators_only(pb::fleet_service_server::FleetServiceServer::new(
+            fleet::Service::new(control),
+        )))
+        .add_service(operators_only(pb::observe_service_server::ObserveServiceServer::new(
+            observe::Service::new(control),
+        )))
+        .add_service(known_only(agents.max_decoding_message_size(largest)))
+        .add_service(agent_pb::enrollment_service_server::EnrollmentServiceServer::new(
+            enrollment::Service::new(control),
+        )))
+}

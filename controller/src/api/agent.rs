@@ -1,0 +1,239 @@
+//! AgentService: desired state down, observed state up.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, stream};
+use gantry_model::agent::AgentName;
+use gantry_model::revision::{Revision, SetHash};
+use gantry_model::wire;
+use gantry_proto::agent::v1 as pb;
+use gantry_runtime::clock;
+use pb::agent_service_server::AgentService;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::Control;
+use super::caller::{self, Caller};
+use super::error::ApiError;
+use crate::publish::Shelf;
+use crate::state::State;
+use crate::store::{NewEvent, Severity};
+
+mod hear;
+
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[derive(Debug)]
+pub(super) struct Service {
+    control: Arc<Control>,
+}
+
+impl Service {
+    pub(super) fn new(control: &Arc<Control>) -> Self {
+        Self { control: Arc::clone(control) }
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Service {
+    type WatchConfigStream = Streamed<pb::WatchConfigResponse>;
+    type ReportStream = Streamed<pb::ReportResponse>;
+
+    async fn watch_config(
+        &self,
+        request: Request<pb::WatchConfigRequest>,
+    ) -> Result<Response<Self::WatchConfigStream>, Status> {
+        let caller = caller::of(&request);
+        let request = request.into_inner();
+        let name = admit(&self.control, &caller, request.agent.as_ref())?;
+        let shelf = self.control.publisher.shelf(&name.appliance.cluster(), name.kind);
+        let shelf = shelf.ok_or_else(|| ApiError::NotFound {
+            kind: "cluster",
+            name: name.appliance.cluster().to_string(),
+        })?;
+        let held = held(&request)?;
+        debug!(agent = %name, ?held, "agent asks for its desired state");
+        let watch = ConfigWatch {
+            newest: shelf.watch(),
+            state: self.control.store.watch(),
+            shelf,
+            held,
+            sent: None,
+            name,
+            caller,
+        };
+        let stream = stream::unfold(watch, |mut watch| async {
+            let update = watch.next().await?;
+            Some((update, watch))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn report(
+        &self,
+        request: Request<Streaming<pb::ReportRequest>>,
+    ) -> Result<Response<Self::ReportStream>, Status> {
+        let caller = caller::of(&request);
+        let mut reports = request.into_inner();
+        let first = reports.message().await?;
+        let first = first.ok_or_else(|| Status::from(missing("agent")))?;
+        let name = admit(&self.control, &caller, first.agent.as_ref())?;
+        let version = first.agent.as_ref().map(|agent| agent.version.clone()).unwrap_or_default();
+        let number = self.control.next_stream();
+        self.control.observed.connected(&name, number, &version, clock::wall());
+        info!(agent = %name, version, "agent reports");
+        let hearing = Hearing {
+            control: Arc::clone(&self.control),
+            state: self.control.store.watch(),
+            reports,
+            first: Some(first),
+            name,
+            caller,
+            number,
+            expected: 1,
+        };
+        let stream = stream::unfold(hearing, |mut hearing| async {
+            let answer = hearing.next().await?;
+            Some((answer, hearing))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// Which agent this is, if its certificate says so too and its appliance has not been removed.
+fn admit(
+    control: &Control,
+    caller: &Caller,
+    agent: Option<&pb::AgentIdentity>,
+) -> Result<AgentName, Status> {
+    let name = wire::identity(agent)
+        .map_err(|error| ApiError::field("agent", "INVALID_AGENT", error.to_string()))?;
+    check(&control.state(), caller, &name).map_err(|why| {
+        warn!(%caller, claims = %name, why, "agent refused");
+        ApiError::Denied { why }
+    })?;
+    Ok(name)
+}
+
+fn check(state: &State, caller: &Caller, name: &AgentName) -> Result<(), String> {
+    let Caller::Appliance { name: certified, key_hash, .. } = caller else {
+        return Err("only an appliance's certificate is good for its agents".to_owned());
+    };
+    if *certified != name.appliance {
+        return Err(format!("the certificate is for {certified}, not for {}", name.appliance));
+    }
+    match state.appliance(certified) {
+        None => Err(format!("{certified} has been removed")),
+        Some(known) if known.key_hash.as_ref() != Some(key_hash) => {
+            Err(format!("{certified} has joined again since, with another key"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn held(request: &pb::WatchConfigRequest) -> Result<Option<(Revision, SetHash)>, ApiError> {
+    let Some(revision) = request.held else { return Ok(None) };
+    let hash = request.held_hash.parse().map_err(|error: gantry_model::revision::HashError| {
+        ApiError::field("held_hash", "INVALID_HASH", error.to_string())
+    })?;
+    Ok(Some((revision.into(), hash)))
+}
+
+fn missing(field: &str) -> ApiError {
+    ApiError::field(field, "REQUIRED", "is required on the first message")
+}
+
+/// One agent's view of its shelf.
+struct ConfigWatch {
+    shelf: Arc<Shelf>,
+    newest: watch::Receiver<Revision>,
+    state: watch::Receiver<Arc<State>>,
+    held: Option<(Revision, SetHash)>,
+    sent: Option<Revision>,
+    name: AgentName,
+    caller: Caller,
+}
+
+impl ConfigWatch {
+    /// Waits until there is something new for this agent.
+    async fn next(&mut self) -> Option<Result<pb::WatchConfigResponse, Status>> {
+        loop {
+            if let Err(why) = check(&self.state.borrow_and_update(), &self.caller, &self.name) {
+                warn!(agent = %self.name, why, "ending the agent's stream");
+                return Some(Err(ApiError::Denied { why }.into()));
+            }
+            self.newest.mark_unchanged();
+            let update = match self.sent {
+                None => Some(self.shelf.update_from(self.held)),
+                Some(sent) => self.shelf.update_since(sent),
+            };
+            if let Some(update) = update {
+                self.sent = Some(update.revision);
+                return Some(Ok(wire::update_message(&update)));
+            }
+            // Both arms are cancel safe, by tokio's documentation of `changed`. The state is
+            // watched because an appliance may be removed.
+            tokio::select! {
+                changed = self.newest.changed() => changed.ok()?,
+                changed = self.state.changed() => changed.ok()?,
+            }
+        }
+    }
+}
+
+/// One agent's report stream. Ends with the agent marked as silent, however it ends.
+struct Hearing {
+    control: Arc<Control>,
+    state: watch::Receiver<Arc<State>>,
+    reports: Streaming<pb::ReportRequest>,
+    first: Option<pb::ReportRequest>,
+    name: AgentName,
+    caller: Caller,
+    number: u64,
+    expected: i64,
+}
+
+impl Hearing {
+    /// Hears reports until there is something to answer.
+    async fn next(&mut self) -> Option<Result<pb::ReportResponse, Status>> {
+        loop {
+            let report = match self.first.take() {
+                Some(first) => first,
+                // Both arms are cancel safe: `message` by tonic's documentation, `changed` by
+                // tokio's.
+                None => tokio::select! {
+                    report = self.reports.message() => report.ok()??,
+                    changed = self.state.changed() => {
+                        changed.ok()?;
+                        let checked =
+                            check(&self.state.borrow_and_update(), &self.caller, &self.name);
+                        match checked {
+                            Ok(()) => continue,
+                            Err(why) => return Some(Err(ApiError::Denied { why }.into())),
+                        }
+                    }
+                },
+            };
+            let gap = report.sequence != self.expected && !report.full;
+            self.expected = report.sequence.saturating_add(1);
+            self.control.hear(&self.name, report).await;
+            if gap {
+                return Some(Ok(pb::ReportResponse { full_report: true, sample_interval: None }));
+            }
+        }
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        if self.control.observed.disconnected(&self.name, self.number) {
+            info!(agent = %self.name, "agent is silent");
+        }
+    }
+}
+
+fn event(kind: &'static str, severity: Severity, subject: String, message: String) -> NewEvent {
+    NewEvent { time: None, severity, kind, subject, message }
+}

@@ -1,0 +1,212 @@
+//! Virtual services.
+
+use std::collections::HashSet;
+
+use gantry_model::name::{Id, ServiceName};
+use gantry_model::rules;
+use gantry_model::server::RealServer;
+use gantry_model::service::VirtualService;
+use gantry_model::violation::Violations;
+use gantry_model::wire;
+use gantry_proto::v1 as pb;
+
+use super::{Repeat, repeated};
+use crate::api::error::{ApiError, sound};
+use crate::api::page::Page;
+use crate::api::resources::{check_etag, cluster_of, virtual_service};
+use crate::api::{Control, fields};
+use crate::state::{Service, State};
+use crate::store::{Change, NewEvent, Severity, Write};
+
+pub(super) fn list(
+    control: &Control,
+    request: &pb::ListVirtualServicesRequest,
+) -> Result<pb::ListVirtualServicesResponse, ApiError> {
+    let page = Page::parse(request.page_size, &request.page_token)?;
+    let state = control.state();
+    let parent = match request.parent.as_str() {
+        "" | "clusters/-" => None,
+        parent => Some(cluster_of(&state, "parent", parent)?),
+    };
+    let all = state
+        .services()
+        .filter(|s| parent.as_ref().is_none_or(|p| p.cluster == s.config.name.cluster));
+    let (page, next_page_token) = page.cut(all, |service| service.config.name.to_string());
+    let virtual_services = control
+        .with_facts(|facts| page.iter().map(|service| virtual_service(service, facts)).collect());
+    Ok(pb::ListVirtualServicesResponse { virtual_services, next_page_token })
+}
+
+pub(super) fn get(control: &Control, name: &str) -> Result<pb::VirtualService, ApiError> {
+    let state = control.state();
+    let service = find(&state, "name", name)?;
+    Ok(control.with_facts(|facts| virtual_service(service, facts)))
+}
+
+pub(super) async fn create(
+    control: &Control,
+    actor: String,
+    request: pb::CreateVirtualServiceRequest,
+) -> Result<pb::VirtualService, ApiError> {
+    let cluster = cluster_of(&control.state(), "parent", &request.parent)?;
+    let id: Id = request
+        .virtual_service_id
+        .parse()
+        .map_err(|error| ApiError::name("virtual_service_id", &error))?;
+    let name = cluster.service(id);
+    let text = name.to_string();
+    let remember = match repeated(control, &request.request_id, &text, &request).await? {
+        Repeat::Yes(name) => return get(control, &name),
+        Repeat::No(remember) => remember,
+    };
+    let decide = |state: &State| {
+        let (service, servers) = parse(&name, &request)?;
+        if state.service(&name).is_some() {
+            return Err(ApiError::AlreadyExists {
+                kind: "virtual service",
+                name: name.to_string(),
+            });
+        }
+        let mut violations = Violations::new();
+        rules::check_together(&mut violations, &service, &servers, "real_servers");
+        check_neighbours(&mut violations, state, &service, "virtual_service");
+        sound(violations, Some(()))?;
+        let message = format!("created with {} real servers", servers.len());
+        let event = event("VIRTUAL_SERVICE_CREATED", &name, message);
+        let mut writes = vec![Write::PutService(Box::new(service))];
+        writes.extend(servers.into_iter().map(|server| Write::PutServer(Box::new(server))));
+        Ok(Change { actor, writes, events: vec![event], request: remember, ..Change::default() })
+    };
+    if request.validate_only {
+        decide(&control.state())?;
+        let given = request.virtual_service.unwrap_or_default();
+        return Ok(pb::VirtualService { name: text, ..given });
+    }
+    control.change(|state| Ok((decide(state)?, ()))).await?;
+    get(control, &text)
+}
+
+pub(super) async fn update(
+    control: &Control,
+    actor: String,
+    request: pb::UpdateVirtualServiceRequest,
+) -> Result<pb::VirtualService, ApiError> {
+    let given = request.virtual_service.unwrap_or_default();
+    let name = given.name.clone();
+    let decide = |state: &State| {
+        let current = find(state, "virtual_service.name", &name)?;
+        check_etag(&name, &given.etag, current.number)?;
+        let old = wire::virtual_service_message(&current.config);
+        let merged = fields::merge(&old, &given, request.update_mask.as_ref())?;
+        let mut violations = Violations::new();
+        let parsed = violations.within("virtual_service", |violations| {
+            wire::virtual_service(violations, current.config.name.clone(), &merged)
+        });
+        let service = sound(violations, parsed)?;
+        let mut violations = Violations::new();
+        let servers = current.real_servers();
+        rules::check_together(&mut violations, &service, servers, "real_servers");
+        check_neighbours(&mut violations, state, &service, "virtual_service");
+        sound(violations, Some(()))?;
+        let mut change = Change { actor, ..Change::default() };
+        if service != current.config {
+            let changed = fields::difference(&old, &wire::virtual_service_message(&service));
+            let message = format!("changed {}", changed.join(", "));
+            let name = &service.name;
+            change.events.push(event("VIRTUAL_SERVICE_UPDATED", name, message));
+            change.writes.push(Write::PutService(Box::new(service)));
+        }
+        Ok((change, merged))
+    };
+    if request.validate_only {
+        return Ok(decide(&control.state())?.1);
+    }
+    control.change(decide).await?;
+    get(control, &name)
+}
+
+pub(super) async fn delete(
+    control: &Control,
+    actor: String,
+    request: pb::DeleteVirtualServiceRequest,
+) -> Result<(), ApiError> {
+    let decide = |state: &State| {
+        let current = find(state, "name", &request.name)?;
+        check_etag(&request.name, &request.etag, current.number)?;
+        let name = current.config.name.clone();
+        let message = format!("deleted with {} real servers", current.servers.len());
+        let events = vec![event("VIRTUAL_SERVICE_DELETED", &name, message)];
+        let writes = vec![Write::DeleteService(name)];
+        let comment = request.comment.clone();
+        Ok((Change { actor, comment, writes, events, request: None }, ()))
+    };
+    control.change(decide).await?;
+    Ok(())
+}
+
+pub(super) fn find<'a>(state: &'a State, field: &str, name: &str) -> Result<&'a Service, ApiError> {
+    let parsed: ServiceName = name.parse().map_err(|error| ApiError::name(field, &error))?;
+    let found = state.service(&parsed).map(AsRef::as_ref);
+    let not_found = || ApiError::NotFound { kind: "virtual service", name: name.to_owned() };
+    found.ok_or_else(not_found)
+}
+
+pub(super) fn event(kind: &'static str, subject: &impl ToString, message: String) -> NewEvent {
+    let subject = subject.to_string();
+    NewEvent { time: None, severity: Severity::Info, kind, subject, message }
+}
+
+/// Records under `field` what of `service` collides with its neighbours.
+fn check_neighbours(
+    violations: &mut Violations,
+    state: &State,
+    service: &VirtualService,
+    field: &str,
+) {
+    let cluster = service.name.cluster();
+    let others = state.services_of(&cluster).map(|other| &other.config);
+    let others = others.filter(|other| other.name != service.name);
+    let changed = HashSet::from([&service.name]);
+    rules::check_neighbours(others.chain([service]), &changed, |_, path, reason, what| {
+        violations.within(field, |violations| violations.add(path, reason, what));
+    });
+}
+
+type Parsed = (VirtualService, Vec<RealServer>);
+
+fn parse(
+    name: &ServiceName,
+    request: &pb::CreateVirtualServiceRequest,
+) -> Result<Parsed, ApiError> {
+    let mut violations = Violations::new();
+    let given = request.virtual_service.clone().unwrap_or_default();
+    let service = violations.within("virtual_service", |violations| {
+        wire::virtual_service(violations, name.clone(), &given)
+    });
+    let servers = real_servers(&mut violations, name, &request.real_servers, "real_servers");
+    sound(violations, service.map(|service| (service, servers)))
+}
+
+/// Reads real servers that come with their service: each is named by an id or by its whole name.
+pub(in crate::api) fn real_servers(
+    violations: &mut Violations,
+    service: &ServiceName,
+    given: &[pb::RealServer],
+    field: &str,
+) -> Vec<RealServer> {
+    let mut servers = Vec::with_capacity(given.len());
+    let mut ids = HashSet::new();
+    for (at, message) in given.iter().enumerate() {
+        violations.within(format!("{field}[{at}]"), |violations| {
+            let prefix = format!("{service}/realServers/");
+            let id = message.name.strip_prefix(&prefix).unwrap_or(&message.name);
+            let id = violations.check("name", "INVALID_NAME", id.parse::<Id>());
+            let Some(id) = id else { return };
+            if !ids.insert(id.clone()) {
+                violations.add("name", "DUPLICATE", format!("{id} is given twice"));
+            }
+            servers.extend(wire::real_server(violations, service.server(id), message));
+        });
+    }
+    servers
+}

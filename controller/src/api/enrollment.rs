@@ -1,0 +1,92 @@
+//! EnrollmentService: a one-time token buys an appliance its certificate.
+
+use std::sync::Arc;
+
+use gantry_model::name::ApplianceName;
+use gantry_proto::agent::v1 as pb;
+use gantry_runtime::join::TOKEN_PREFIX;
+use pb::enrollment_service_server::EnrollmentService;
+use sha2::{Digest, Sha256};
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use super::error::ApiError;
+use super::{Control, caller};
+use crate::store::{Joined, NewEvent, Severity};
+
+#[derive(Debug)]
+pub(super) struct Service {
+    control: Arc<Control>,
+}
+
+impl Service {
+    pub(super) fn new(control: &Arc<Control>) -> Self {
+        Self { control: Arc::clone(control) }
+    }
+}
+
+#[tonic::async_trait]
+impl EnrollmentService for Service {
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<pb::JoinResponse>, Status> {
+        let peer = caller::of(&request).to_string();
+        let answer = join(&self.control, &peer, &request.into_inner()).await;
+        Ok(Response::new(answer?))
+    }
+}
+
+async fn join(
+    control: &Control,
+    peer: &str,
+    request: &pb::JoinRequest,
+) -> Result<pb::JoinResponse, ApiError> {
+    let secret = match request.token.split('.').collect::<Vec<_>>()[..] {
+        [TOKEN_PREFIX, _fingerprint, secret] => secret,
+        _ => return Err(ApiError::field("token", "INVALID_TOKEN", "is not a join token")),
+    };
+    // Signing comes before spending: a request that cannot be signed leaves the token good. The
+    // name is filled in once the token has told it, so here the key is only looked at.
+    let probe = control.authority.sign("users/nobody", &request.certificate_request);
+    let key_hash = probe.map_err(|error| bad_request(&error))?.key_hash;
+    let event = |name: &ApplianceName| NewEvent {
+        time: None,
+        severity: Severity::Info,
+        kind: "APPLIANCE_JOINED",
+        subject: name.to_string(),
+        message: format!("joined from {peer}"),
+    };
+    let secret_hash = Sha256::digest(secret);
+    let joined = control.store.join(&secret_hash, &key_hash, event).await?;
+    let refused = |why: String| {
+        warn!(peer, why, "join refused");
+        ApiError::Denied { why }
+    };
+    let appliance = match joined {
+        Joined::Yes(appliance) => appliance,
+        Joined::Unknown => {
+            return Err(refused("this token is not known: ask for a new one".to_owned()));
+        }
+        Joined::Expired(name, time) => {
+            return Err(refused(format!("the token for {name} expired at {time:.0}")));
+        }
+        Joined::Spent(name, time) => {
+            return Err(refused(format!(
+                "the token for {name} was spent at {time:.0}: each is good for one join"
+            )));
+        }
+    };
+    info!(%appliance, peer, "appliance joined");
+    let name = appliance.to_string();
+    let signed = control.authority.sign(&name, &request.certificate_request);
+    Ok(pb::JoinResponse {
+        appliance: name,
+        certificate: signed.map_err(|error| bad_request(&error))?.pem,
+        ca_certificates: control.authority.pem().to_owned(),
+    })
+}
+
+fn bad_request(error: &crate::authority::AuthorityError) -> ApiError {
+    ApiError::field("certificate_request", "INVALID_REQUEST", error.to_string())
+}

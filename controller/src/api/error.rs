@@ -1,0 +1,146 @@
+//! The only place that makes a `tonic::Status`.
+//!
+//! Every error has a message that is useful alone, an `ErrorInfo` for programs, and the details of
+//! its kind. The first field violation stands in the message, because many clients print details
+//! as base64.
+
+use std::collections::HashMap;
+
+use gantry_model::name::NameError;
+use gantry_model::violation::{Violation, Violations};
+use gantry_runtime::rpc;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::error;
+
+use crate::store::StoreError;
+
+const DOMAIN: &str = "gantry";
+
+/// Why a call was not carried out.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// Fields of the request are wrong: all of them.
+    Invalid(Vec<Violation>),
+    NotFound {
+        kind: &'static str,
+        name: String,
+    },
+    AlreadyExists {
+        kind: &'static str,
+        name: String,
+    },
+    /// The etag given is not the current one.
+    Stale {
+        name: String,
+        given: String,
+        current: String,
+    },
+    /// The state of things forbids it, not the request.
+    Precondition {
+        reason: &'static str,
+        subject: String,
+        message: String,
+    },
+    Unauthenticated,
+    Denied {
+        why: String,
+    },
+    Store(StoreError),
+}
+
+impl ApiError {
+    /// One field that is wrong.
+    pub(super) fn field(field: &str, reason: &'static str, message: impl Into<String>) -> Self {
+        let field = field.to_owned();
+        Self::Invalid(vec![Violation { field, reason, message: message.into() }])
+    }
+
+    pub(super) fn name(field: &str, error: &NameError) -> Self {
+        Self::field(field, "INVALID_NAME", error.to_string())
+    }
+}
+
+/// Gives the value if nothing was found wrong.
+pub(super) fn sound<T>(violations: Violations, value: Option<T>) -> Result<T, ApiError> {
+    violations.finish(value).map_err(ApiError::Invalid)
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Invalid(violations) => invalid(&violations),
+            ApiError::NotFound { kind, name } => {
+                let message = format!("there is no {kind} {name}");
+                let mut details = info("NOT_FOUND", &[("name", &name)]);
+                details.set_resource_info(kind, name, "", message.clone());
+                Self::with_error_details(Code::NotFound, message, details)
+            }
+            ApiError::AlreadyExists { kind, name } => {
+                let message = format!("the {kind} {name} exists already");
+                let mut details = info("ALREADY_EXISTS", &[("name", &name)]);
+                details.set_resource_info(kind, name, "", message.clone());
+                Self::with_error_details(Code::AlreadyExists, message, details)
+            }
+            ApiError::Stale { name, given, current } => {
+                let message = format!(
+                    "{name} has changed: its etag is {current}, not {given}; read it again and \
+                     repeat the change"
+                );
+                let details = info("STALE_ETAG", &[("name", &name), ("etag", &current)]);
+                Self::with_error_details(Code::Aborted, message, details)
+            }
+            ApiError::Precondition { reason, subject, message } => {
+                let mut details = info(reason, &[("subject", &subject)]);
+                details.add_precondition_failure_violation(reason, subject, message.clone());
+                Self::with_error_details(Code::FailedPrecondition, message, details)
+            }
+            ApiError::Unauthenticated => {
+                let message = "a client certificate is needed: appliances get one with `gantry \
+                               join`, operators from whoever runs the controller";
+                let details = info("NO_CERTIFICATE", &[]);
+                Self::with_error_details(Code::Unauthenticated, message, details)
+            }
+            ApiError::Denied { why } => {
+                let details = info("DENIED", &[]);
+                Self::with_error_details(Code::PermissionDenied, why, details)
+            }
+            ApiError::Store(failure) => store(&failure),
+        }
+    }
+}
+
+fn invalid(violations: &[Violation]) -> Status {
+    let first = violations.first().map(ToString::to_string).unwrap_or_default();
+    let message = match violations.len() {
+        0 | 1 => first,
+        2 => format!("{first} (and 1 more violation)"),
+        count => format!("{first} (and {} more violations)", count - 1),
+    };
+    let mut details = info("INVALID", &[]);
+    for violation in violations {
+        let description = format!("{} ({})", violation.message, violation.reason);
+        details.add_bad_request_violation(violation.field.clone(), description);
+    }
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// What the disk refuses today it may take tomorrow; the rest is a defect.
+fn store(failure: &StoreError) -> Status {
+    let why = rpc::causes(failure);
+    error!(why, "the store failed");
+    let message = format!("nothing was changed: {why}");
+    Status::with_error_details(Code::Unavailable, message, info("STORE", &[]))
+}
+
+fn info(reason: &str, metadata: &[(&str, &String)]) -> ErrorDetails {
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).clone())).collect();
+    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}

@@ -1,0 +1,270 @@
+//! ObserveService: the overview and the event log.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use gantry_model::name::{ClusterName, Id};
+use gantry_model::violation::Violations;
+use gantry_model::wire::{self, timestamp_message};
+use gantry_proto::v1 as pb;
+use gantry_runtime::clock;
+use pb::observe_service_server::ObserveService;
+use tonic::{Request, Response, Status};
+
+use super::Control;
+use super::error::{ApiError, sound};
+use super::page::{self, Page};
+use super::resources::{appliance, cluster, cluster_of, real_server, revision, virtual_service};
+use crate::state::Service as StoredService;
+use crate::status::Facts;
+use crate::store::{Event, EventFilter, EventRange, Severity};
+
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// How many events a watch reads at a time.
+const BATCH: u32 = 200;
+
+#[derive(Debug)]
+pub(super) struct Service {
+    control: Arc<Control>,
+}
+
+impl Service {
+    pub(super) fn new(control: &Arc<Control>) -> Self {
+        Self { control: Arc::clone(control) }
+    }
+}
+
+#[tonic::async_trait]
+impl ObserveService for Service {
+    type WatchOverviewStream = Streamed<pb::Overview>;
+    type WatchEventsStream = Streamed<pb::Event>;
+
+    async fn get_overview(
+        &self,
+        request: Request<pb::GetOverviewRequest>,
+    ) -> Result<Response<pb::Overview>, Status> {
+        let parent = parent(&self.control, &request.into_inner().parent)?;
+        Ok(Response::new(overview(&self.control, parent.as_ref())))
+    }
+
+    async fn watch_overview(
+        &self,
+        request: Request<pb::WatchOverviewRequest>,
+    ) -> Result<Response<Self::WatchOverviewStream>, Status> {
+        let request = request.into_inner();
+        let parent = parent(&self.control, &request.parent)?;
+        let mut violations = Violations::new();
+        let shortest = Duration::from_millis(100);
+        let given = request.min_interval;
+        let interval = wire::duration(&mut violations, "min_interval", given, shortest);
+        sound(violations, Some(()))?;
+        let interval = interval.unwrap_or(Duration::from_secs(1));
+        let watch = OverviewWatch::new(Arc::clone(&self.control), parent, interval);
+        let stream = stream::unfold(watch, |mut watch| async {
+            let overview = watch.next().await?;
+            Some((Ok(overview), watch))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Result<Response<pb::ListEventsResponse>, Status> {
+        Ok(Response::new(list_events(&self.control, request.into_inner()).await?))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<pb::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let request = request.into_inner();
+        let mut newest = self.control.store.watch_events();
+        let after = match request.after.as_str() {
+            "" => *newest.borrow_and_update(),
+            name => event_id("after", name)?,
+        };
+        newest.mark_changed();
+        let watch = EventWatch {
+            control: Arc::clone(&self.control),
+            subject: request.subject,
+            after,
+            newest,
+            batch: Vec::new().into_iter(),
+        };
+        let stream = stream::unfold(watch, |mut watch| async {
+            let event = watch.next().await?;
+            Some((event, watch))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+fn parent(control: &Control, given: &str) -> Result<Option<ClusterName>, ApiError> {
+    match given {
+        "" | "clusters/-" => Ok(None),
+        given => cluster_of(&control.state(), "parent", given).map(Some),
+    }
+}
+
+fn overview(control: &Control, parent: Option<&ClusterName>) -> pb::Overview {
+    let state = control.state();
+    let wanted = |id: &Id| parent.is_none_or(|parent| parent.cluster == *id);
+    control.with_facts(|facts| pb::Overview {
+        time: Some(timestamp_message(clock::wall())),
+        revision: revision(state.revision),
+        clusters: state
+            .clusters()
+            .filter(|entry| wanted(&entry.name.cluster))
+            .map(|entry| cluster(entry))
+            .collect(),
+        appliances: state
+            .appliances()
+            .filter(|entry| wanted(&entry.name.cluster))
+            .map(|entry| appliance(entry, facts))
+            .collect(),
+        rows: state
+            .services()
+            .filter(|service| wanted(&service.config.name.cluster))
+            .map(|service| row(service, facts))
+            .collect(),
+    })
+}
+
+fn row(service: &StoredService, facts: Facts<'_>) -> pb::overview::Row {
+    let name = service.config.name.to_string();
+    let own = facts
+        .agents
+        .iter()
+        .filter(|(agent, _)| agent.appliance.cluster == service.config.name.cluster)
+        .filter_map(|(_, agent)| agent.samples.get(&name).filter(|_| agent.is_connected()));
+    let mut rates = pb::overview::Rates::default();
+    for counters in own {
+        rates.connections_per_second += counters.connections_per_second;
+        rates.active_connections += counters.sample.active_connections;
+        rates.received_bits_per_second += 8.0 * counters.received_bytes_per_second;
+        rates.sent_bits_per_second += 8.0 * counters.sent_bytes_per_second;
+    }
+    pb::overview::Row {
+        service: Some(virtual_service(service, facts)),
+        real_servers: service.servers.values().map(|server| real_server(server, facts)).collect(),
+        rates: Some(rates),
+    }
+}
+
+/// Gives the overview at once, then after each change, but not too often.
+struct OverviewWatch {
+    control: Arc<Control>,
+    parent: Option<ClusterName>,
+    interval: Duration,
+    state: tokio::sync::watch::Receiver<Arc<crate::state::State>>,
+    observed: tokio::sync::watch::Receiver<u64>,
+    first: bool,
+}
+
+impl OverviewWatch {
+    fn new(control: Arc<Control>, parent: Option<ClusterName>, interval: Duration) -> Self {
+        let (state, observed) = (control.store.watch(), control.observed.watch());
+        Self { control, parent, interval, state, observed, first: true }
+    }
+
+    async fn next(&mut self) -> Option<pb::Overview> {
+        if !std::mem::take(&mut self.first) {
+            tokio::time::sleep(self.interval).await;
+            // Both arms are cancel safe, by tokio's documentation of `changed`.
+            tokio::select! {
+                changed = self.state.changed() => changed.ok()?,
+                changed = self.observed.changed() => changed.ok()?,
+            }
+        }
+        self.state.mark_unchanged();
+        self.observed.mark_unchanged();
+        Some(overview(&self.control, self.parent.as_ref()))
+    }
+}
+
+async fn list_events(
+    control: &Control,
+    request: pb::ListEventsRequest,
+) -> Result<pb::ListEventsResponse, ApiError> {
+    let page = Page::parse(request.page_size, &request.page_token)?;
+    let before = match page.after() {
+        Some(name) => event_id("page_token", name)?,
+        None => i64::MAX,
+    };
+    let limit = u32::try_from(page.size()).unwrap_or(u32::MAX);
+    let range = EventRange::Before(before);
+    let filter = EventFilter { subject: request.subject, range, limit };
+    let events = control.store.events(&filter).await?;
+    let full = events.len() == page.size();
+    let last = events.last().filter(|_| full);
+    Ok(pb::ListEventsResponse {
+        next_page_token: last.map(|last| page::token(&event_name(last.id))).unwrap_or_default(),
+        events: events.into_iter().map(event_message).collect(),
+    })
+}
+
+/// Gives events one by one as they are written.
+struct EventWatch {
+    control: Arc<Control>,
+    subject: String,
+    after: i64,
+    newest: tokio::sync::watch::Receiver<i64>,
+    batch: std::vec::IntoIter<Event>,
+}
+
+impl EventWatch {
+    async fn next(&mut self) -> Option<Result<pb::Event, Status>> {
+        loop {
+            if let Some(event) = self.batch.next() {
+                self.after = event.id;
+                return Some(Ok(event_message(event)));
+            }
+            if self.newest.has_changed().ok()? || *self.newest.borrow() > self.after {
+                let newest = *self.newest.borrow_and_update();
+                let range = EventRange::After(self.after);
+                let filter = EventFilter { subject: self.subject.clone(), range, limit: BATCH };
+                match self.control.store.events(&filter).await {
+                    Ok(events) if events.is_empty() => self.after = self.after.max(newest),
+                    Ok(events) => self.batch = events.into_iter(),
+                    Err(error) => return Some(Err(ApiError::from(error).into())),
+                }
+            } else {
+                self.newest.changed().await.ok()?;
+            }
+        }
+    }
+}
+
+fn event_message(event: Event) -> pb::Event {
+    pb::Event {
+        name: event_name(event.id),
+        time: Some(timestamp_message(event.time)),
+        severity: match event.severity {
+            Severity::Info => pb::event::Severity::Info,
+            Severity::Warning => pb::event::Severity::Warning,
+            Severity::Critical => pb::event::Severity::Critical,
+        }
+        .into(),
+        r#type: event.kind,
+        subject: event.subject,
+        actor: event.actor,
+        message: event.message,
+        comment: event.comment,
+        revision: event.revision.map(revision).unwrap_or_default(),
+    }
+}
+
+fn event_name(id: i64) -> String {
+    format!("events/{id}")
+}
+
+fn event_id(field: &str, name: &str) -> Result<i64, ApiError> {
+    let id = name.strip_prefix("events/").and_then(|id| id.parse().ok());
+    let what =
+        format!("{:?} does not have the form events/{{event}}", name.get(..80).unwrap_or(name));
+    id.ok_or_else(|| ApiError::field(field, "INVALID_NAME", what))
+}

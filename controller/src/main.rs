@@ -1,0 +1,93 @@
+//! `gantry-controller`: reads its command line, opens its state, serves.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use gantry_controller::api::{self, Control};
+use gantry_controller::authority::Authority;
+use gantry_controller::serve;
+use gantry_controller::store::Store;
+use gantry_runtime::log::{self, LogOptions};
+use gantry_runtime::rpc;
+use gantry_runtime::tasks::{Ended, Tasks};
+use tokio::net::TcpListener;
+use tracing::{error, info};
+
+/// Keeps the configuration of virtual services and streams it to the agents of each appliance.
+#[derive(Debug, Parser)]
+#[command(name = "gantry-controller", version)]
+struct Options {
+    /// Where to serve gRPC over mutual TLS.
+    #[arg(long, env = "GANTRY_LISTEN", default_value = "[::]:7443", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Where the database and the certificate authority are kept.
+    #[arg(long, env = "GANTRY_STATE", default_value = "/var/lib/gantry/controller")]
+    state: PathBuf,
+    /// A DNS name or address that clients reach the controller under, for its certificate. May be
+    /// given more than once; localhost is always in it.
+    #[arg(long = "name", env = "GANTRY_NAMES", value_name = "NAME", value_delimiter = ',')]
+    names: Vec<String>,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Err(error) = log::start(&options.log) {
+        tracing_fallback(&error);
+        return ExitCode::from(64);
+    }
+    match run(options).await {
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::TaskFailed(_)) => ExitCode::FAILURE,
+        Err(failure) => {
+            error!("{failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+fn tracing_fallback(error: &(dyn std::error::Error + 'static)) {
+    eprintln!("gantry-controller: {}", rpc::causes(error));
+}
+
+async fn run(options: Options) -> anyhow::Result<Ended> {
+    std::fs::create_dir_all(&options.state)
+        .with_context(|| format!("making the folder {}", options.state.display()))?;
+    let authority = Arc::new(Authority::open(&options.state)?);
+    first_operator(&authority, &options.state)?;
+    let store = Store::open(&options.state.join("gantry.db")).await?;
+    let revision = store.state().revision;
+    let control = Arc::new(Control::new(store, Arc::clone(&authority)).await?);
+    let tls = serve::tls(&authority, &options.names)?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("listening on {}", options.listen))?;
+    info!(address = %listener.local_addr()?, %revision, "serving");
+    let mut tasks = Tasks::new();
+    let (routes, stop) = (api::routes(&control)?, tasks.stop());
+    tasks.start("serve", async move {
+        if let Err(failure) = serve::serve(listener, tls, routes, stop).await {
+            error!(why = rpc::causes(&failure), "serving failed");
+        }
+    });
+    Ok(tasks.run_until_stopped(Duration::from_secs(5)).await?)
+}
+
+/// At the first start, makes the identity with which an operator gets in.
+fn first_operator(authority: &Authority, state: &Path) -> anyhow::Result<()> {
+    let dir = state.join("operators").join("admin");
+    if dir.exists() {
+        return Ok(());
+    }
+    authority.issue_operator("admin", &dir)?;
+    info!(dir = %dir.display(), "made an identity for the first operator, users/admin");
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! What the agents say: observed state, kept in memory and never stored as configuration.
+//!
+//! The last word of an agent that fell silent is kept, and marked as old.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use gantry_model::agent::{AgentKind, AgentName};
+use gantry_model::name::{ApplianceName, ServerName};
+use gantry_model::verdict::Verdict;
+use gantry_proto::agent::v1 as pb;
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+/// Everything observed, by agent.
+#[derive(Debug, Default)]
+pub struct Observed {
+    agents: RwLock<BTreeMap<AgentName, Agent>>,
+    changes: watch::Sender<u64>,
+}
+
+/// What one agent said.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub version: String,
+    /// Which of its streams is the newest; none while it is silent.
+    pub stream: Option<u64>,
+    pub last_seen: Timestamp,
+    pub applied: Option<pb::Applied>,
+    pub verdicts: HashMap<ServerName, Verdict>,
+    pub samples: HashMap<String, Counters>,
+}
+
+/// Counters of one service or server, and how fast they move.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    pub sample: pb::Sample,
+    pub connections_per_second: f64,
+    pub received_bytes_per_second: f64,
+    pub sent_bytes_per_second: f64,
+    at: Option<Instant>,
+}
+
+impl Observed {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Changes whenever anything observed did.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Looks at everything observed.
+    pub fn read<T>(&self, look: impl FnOnce(&BTreeMap<AgentName, Agent>) -> T) -> T {
+        look(&self.agents.read())
+    }
+
+    /// An agent opened its report stream.
+    pub fn connected(&self, name: &AgentName, stream: u64, version: &str, now: Timestamp) {
+        self.change(|agents| {
+            let agent = agents.entry(name.clone()).or_insert_with(|| Agent::new(now));
+            agent.version = version.to_owned();
+            agent.stream = Some(stream);
+            agent.last_seen = now;
+        });
+    }
+
+    /// A report stream ended; gives whether it was the agent's newest.
+    pub fn disconnected(&self, name: &AgentName, stream: u64) -> bool {
+        self.change(|agents| match agents.get_mut(name) {
+            Some(agent) if agent.stream == Some(stream) => {
+                agent.stream = None;
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// Changes what is known of one agent.
+    pub fn update<T>(&self, name: &AgentName, update: impl FnOnce(&mut Agent) -> T) -> Option<T> {
+        self.change(|agents| agents.get_mut(name).map(update))
+    }
+
+    /// An appliance was removed: forget its agents.
+    pub fn forget(&self, appliance: &ApplianceName) {
+        self.change(|agents| agents.retain(|name, _| name.appliance != *appliance));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<AgentName, Agent>) -> T) -> T {
+        let result = change(&mut self.agents.write());
+        self.changes.send_modify(|version| *version += 1);
+        result
+    }
+}
+
+impl Agent {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            version: String::new(),
+            stream: None,
+            last_seen: now,
+            applied: None,
+            verdicts: HashMap::new(),
+            samples: HashMap::new(),
+        }
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Takes counters; with `full`, those that are absent are gone.
+    pub fn take_samples(&mut self, samples: Vec<pb::Sample>, full: bool, now: Instant) {
+        if full {
+            self.samples.clear();
+        }
+        for sample in samples {
+            let counters = self.samples.entry(sample.name.clone()).or_default();
+            counters.take(sample, now);
+        }
+    }
+}
+
+impl Counters {
+    fn take(&mut self, sample: pb::Sample, now: Instant) {
+        let passed = self.at.map(|at| now - at).filter(|passed| *passed > Duration::ZERO);
+        let rate = |old: i64, new: i64| match passed {
+            // A counter that went back began anew.
+            Some(passed) if new >= old => to_f64(new - old) / passed.as_secs_f64(),
+            _ => 0.0,
+        };
+        let old = &self.sample;
+        self.connections_per_second = rate(old.connections_total, sample.connections_total);
+        self.received_bytes_per_second =
+            rate(old.received_bytes_total, sample.received_bytes_total);
+        self.sent_bytes_per_second = rate(old.sent_bytes_total, sample.sent_bytes_total);
+        self.sample = sample;
+        self.at = Some(now);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn to_f64(count: i64) -> f64 {
+    count as f64
+}
+
+/// The agents of a kind in a cluster.
+pub fn of_kind<'a>(
+    agents: &'a BTreeMap<AgentName, Agent>,
+    cluster: &'a gantry_model::name::Id,
+    kind: AgentKind,
+) -> impl Iterator<Item = (&'a AgentName, &'a Agent)> {
+    agents.iter().filter(move |(name, _)| name.kind == kind && name.appliance.cluster == *cluster)
+}

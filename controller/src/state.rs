@@ -1,0 +1,132 @@
+//! The configuration as it is in memory: what the store has committed, no more and no less.
+//!
+//! A state never changes. A change makes a new one, which shares with the old all that stayed the
+//! same; whoever holds a state reads it in peace.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gantry_model::name::{ApplianceName, ClusterName, Id, ServerName, ServiceName};
+use gantry_model::revision::Revision;
+use gantry_model::server::RealServer;
+use gantry_model::service::VirtualService;
+use jiff::Timestamp;
+use rpds::RedBlackTreeMapSync;
+
+/// The configuration at one revision.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub revision: Revision,
+    pub(crate) clusters: RedBlackTreeMapSync<ClusterName, Arc<Cluster>>,
+    pub(crate) services: RedBlackTreeMapSync<ServiceName, Arc<Service>>,
+    pub(crate) appliances: RedBlackTreeMapSync<ApplianceName, Arc<Appliance>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub name: ClusterName,
+    pub label: String,
+    /// The revision number that last changed the cluster itself.
+    pub number: u64,
+    /// The revision number that last changed anything in it.
+    pub config_number: u64,
+    pub create_time: Timestamp,
+}
+
+/// A virtual service with its real servers.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub config: VirtualService,
+    pub uid: String,
+    pub number: u64,
+    pub create_time: Timestamp,
+    pub update_time: Timestamp,
+    pub servers: BTreeMap<Id, Server>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub config: RealServer,
+    pub number: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Appliance {
+    pub name: ApplianceName,
+    /// Absent while its invitation is open.
+    pub join_time: Option<Timestamp>,
+    /// SHA-256 of the public key whose certificate is good.
+    pub key_hash: Option<Vec<u8>>,
+}
+
+impl State {
+    pub fn cluster(&self, name: &ClusterName) -> Option<&Arc<Cluster>> {
+        self.clusters.get(name)
+    }
+
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.clusters.values()
+    }
+
+    /// The only cluster, if there is just one.
+    pub fn only_cluster(&self) -> Option<&Arc<Cluster>> {
+        let mut all = self.clusters.values();
+        all.next().filter(|_| all.next().is_none())
+    }
+
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    pub fn server(&self, name: &ServerName) -> Option<&Server> {
+        self.services.get(&name.service)?.servers.get(&name.server)
+    }
+
+    /// Every virtual service, ordered by name.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// The virtual services of one cluster, ordered by name.
+    pub fn services_of<'a>(
+        &'a self,
+        cluster: &'a ClusterName,
+    ) -> impl Iterator<Item = &'a Arc<Service>> {
+        let first: ServiceName = cluster.service(lowest_id());
+        self.services
+            .range(first..)
+            .map(|(_, service)| service)
+            .take_while(move |service| service.config.name.cluster == cluster.cluster)
+    }
+
+    pub fn appliance(&self, name: &ApplianceName) -> Option<&Arc<Appliance>> {
+        self.appliances.get(name)
+    }
+
+    pub fn appliances(&self) -> impl Iterator<Item = &Arc<Appliance>> {
+        self.appliances.values()
+    }
+
+    pub fn appliances_of<'a>(
+        &'a self,
+        cluster: &'a ClusterName,
+    ) -> impl Iterator<Item = &'a Arc<Appliance>> {
+        self.appliances().filter(move |appliance| appliance.name.cluster == cluster.cluster)
+    }
+}
+
+impl Service {
+    pub fn real_servers(&self) -> impl Iterator<Item = &RealServer> {
+        self.servers.values().map(|server| &server.config)
+    }
+
+    /// The revision number that last changed the service or a server of it.
+    pub fn newest_number(&self) -> u64 {
+        self.servers.values().map(|server| server.number).fold(self.number, u64::max)
+    }
+}
+
+/// No id sorts before it: ids begin with a digit or a letter, and digits come first.
+fn lowest_id() -> Id {
+    "0".parse().expect("a digit is an id")
+}

@@ -1,0 +1,239 @@
+//! Status: what configuration and observation together say, worked out when somebody asks.
+//!
+//! Pure: nothing here is stored, and the time comes in as a value.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gantry_model::agent::{AgentKind, AgentName};
+use gantry_model::name::{ApplianceName, ClusterName};
+use gantry_model::server::{AdminState, RealServer};
+use gantry_model::service::Forwarding;
+use gantry_model::verdict::Verdict;
+use gantry_model::wire::timestamp_message;
+use gantry_proto::v1 as pb;
+use jiff::Timestamp;
+use pb::real_server_status::State as ServerState;
+use pb::virtual_service_status::State as ServiceState;
+
+use crate::observed::{Agent, of_kind};
+use crate::state::Service;
+
+/// All that a status is worked out from, besides the resource itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    pub agents: &'a BTreeMap<AgentName, Agent>,
+    /// The hash of what each kind of agent in each cluster is to have.
+    pub desired: &'a HashMap<(ClusterName, AgentKind), String>,
+    pub now: Timestamp,
+}
+
+impl Facts<'_> {
+    /// Whether an agent took the newest desired state; rejections are another matter.
+    fn is_current(&self, name: &AgentName, agent: &Agent) -> bool {
+        let desired = self.desired.get(&(name.appliance.cluster(), name.kind));
+        let applied = agent.applied.as_ref().map(|applied| &applied.hash);
+        desired.is_some() && desired == applied
+    }
+}
+
+/// The status of a virtual service.
+pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus {
+    let name = service.config.name.to_string();
+    let cluster = &service.config.name.cluster;
+    let kind = carrier(service);
+    let carriers: Vec<_> = of_kind(facts.agents, cluster, kind).collect();
+    let checkers: Vec<_> = of_kind(facts.agents, cluster, AgentKind::Health).collect();
+    let servers: Vec<_> = service.real_servers().map(|server| real_server(server, facts)).collect();
+    let healthy = servers.iter().filter(|status| status.state() == ServerState::Serving).count();
+    let rejections: Vec<_> = carriers
+        .iter()
+        .chain(&checkers)
+        .filter_map(|(_, agent)| agent.applied.as_ref())
+        .flat_map(|applied| applied.rejections.iter().filter(|r| r.resource == name).cloned())
+        .collect();
+    let runs = carriers.iter().any(|(_, agent)| agent.samples.contains_key(&name));
+    let stale = silent(&carriers) || silent(&checkers);
+    let sight = Sight { service, kind, carriers: &carriers, rejections: &rejections, runs };
+    let (state, message) = sight.state(healthy, &servers, stale);
+    let active = carriers.iter().filter_map(|(_, agent)| agent.samples.get(&name));
+    pb::VirtualServiceStatus {
+        state: state.into(),
+        reconciling: carriers
+            .iter()
+            .chain(&checkers)
+            .any(|(agent_name, agent)| !facts.is_current(agent_name, agent)),
+        healthy_count: i32::try_from(healthy).unwrap_or(i32::MAX),
+        real_server_count: i32::try_from(servers.len()).unwrap_or(i32::MAX),
+        message,
+        active_connections: active.map(|counters| counters.sample.active_connections).sum(),
+        rejections,
+        stale,
+    }
+}
+
+/// The status of a real server.
+pub fn real_server(server: &RealServer, facts: Facts<'_>) -> pb::RealServerStatus {
+    let cluster = &server.name.service.cluster;
+    let name = server.name.to_string();
+    let checkers: Vec<_> = of_kind(facts.agents, cluster, AgentKind::Health).collect();
+    let verdicts = checkers.iter().filter_map(|(_, agent)| agent.verdicts.get(&server.name));
+    let verdict = best(verdicts);
+    let active = facts
+        .agents
+        .iter()
+        .filter(|(agent, _)| agent.appliance.cluster == *cluster)
+        .filter_map(|(_, agent)| agent.samples.get(&name));
+    let state = match server.admin_state.at(facts.now) {
+        AdminState::Halt => ServerState::Halted,
+        AdminState::Drain { .. } => ServerState::Draining,
+        AdminState::Online => match verdict {
+            None => ServerState::Unspecified,
+            Some(verdict) if verdict.healthy => ServerState::Serving,
+            Some(_) => ServerState::Failed,
+        },
+    };
+    pb::RealServerStatus {
+        state: state.into(),
+        since: verdict.map(|verdict| timestamp_message(verdict.since)),
+        last_check: verdict.map(|verdict| verdict.last.to_string()).unwrap_or_default(),
+        active_connections: active.map(|counters| counters.sample.active_connections).sum(),
+        last_check_time: verdict.map(|verdict| timestamp_message(verdict.last.at)),
+        last_check_layer: verdict.map(|verdict| verdict.last.layer.to_string()).unwrap_or_default(),
+        stale: silent(&checkers),
+    }
+}
+
+/// The status of each agent of an appliance.
+pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatus> {
+    let own = facts.agents.iter().filter(|(name, _)| name.appliance == *appliance);
+    own.map(|(name, agent)| {
+        let applied = agent.applied.as_ref();
+        let revision = applied.and_then(|applied| applied.revision);
+        pb::AgentStatus {
+            agent: name.kind.to_string(),
+            version: agent.version.clone(),
+            connected: agent.is_connected(),
+            current: facts.is_current(name, agent),
+            revision: revision
+                .map(|revision| format!("{}.{}", revision.epoch, revision.number))
+                .unwrap_or_default(),
+            rejection_count: applied
+                .map_or(0, |applied| i32::try_from(applied.rejections.len()).unwrap_or(i32::MAX)),
+            last_seen_time: Some(timestamp_message(agent.last_seen)),
+            apply_duration: applied.and_then(|applied| applied.took),
+        }
+    })
+    .collect()
+}
+
+/// The kind of agent that carries a service's traffic.
+fn carrier(service: &Service) -> AgentKind {
+    match service.config.forwarding {
+        Forwarding::Layer4(_) => AgentKind::L4,
+        Forwarding::Layer7(_) => AgentKind::L7,
+    }
+}
+
+type Seen<'a> = (&'a AgentName, &'a Agent);
+
+/// Nobody that would know is heard from now, though somebody was.
+fn silent(agents: &[Seen<'_>]) -> bool {
+    !agents.is_empty() && agents.iter().all(|(_, agent)| !agent.is_connected())
+}
+
+/// The verdict that counts when appliances differ: a server that one of them reaches serves.
+fn best<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Option<&'a Verdict> {
+    verdicts.max_by_key(|verdict| (verdict.healthy, verdict.last.at))
+}
+
+/// What is seen of one service, to tell its state from.
+struct Sight<'a> {
+    service: &'a Service,
+    kind: AgentKind,
+    carriers: &'a [Seen<'a>],
+    rejections: &'a [pb::Rejection],
+    /// Some form of the service is in force somewhere.
+    runs: bool,
+}
+
+impl Sight<'_> {
+    fn state(
+        &self,
+        healthy: usize,
+        servers: &[pb::RealServerStatus],
+        stale: bool,
+    ) -> (ServiceState, String) {
+        if self.service.config.disabled {
+            return (ServiceState::Off, "disabled by an operator".to_owned());
+        }
+        if let Some(why) = self.not_in_force() {
+            let state = if self.runs { ServiceState::Degraded } else { ServiceState::NotInForce };
+            return (state, why);
+        }
+        if servers.iter().all(|status| status.state() == ServerState::Unspecified)
+            && !servers.is_empty()
+        {
+            return (ServiceState::Unspecified, "no health check has answered yet".to_owned());
+        }
+        let (state, message) = self.by_servers(healthy, servers);
+        if stale && state == ServiceState::Up {
+            return (ServiceState::Degraded, "the agents are silent: this may be old".to_owned());
+        }
+        (state, message)
+    }
+
+    fn not_in_force(&self) -> Option<String> {
+        let (kind, cluster) = (self.kind, &self.service.config.name.cluster);
+        if self.carriers.is_empty() {
+            return Some(format!(
+                "not in force: no {kind} has reported from cluster {cluster} yet"
+            ));
+        }
+        let own = self.rejections.iter().find(|rejection| rejection.agent == kind.as_str());
+        own.or(self.rejections.first()).map(|rejection| {
+            let field = match rejection.field.as_str() {
+                "" => String::new(),
+                field => format!("{field}: "),
+            };
+            let old = if self.runs { "not in force as configured" } else { "not in force" };
+            format!("{old}: {field}{}", rejection.message)
+        })
+    }
+
+    fn by_servers(
+        &self,
+        healthy: usize,
+        servers: &[pb::RealServerStatus],
+    ) -> (ServiceState, String) {
+        let count = |state| servers.iter().filter(|status| status.state() == state).count();
+        if servers.is_empty() {
+            return (ServiceState::Down, "it has no real servers".to_owned());
+        }
+        if healthy == servers.len() {
+            return (ServiceState::Up, String::new());
+        }
+        let parts = [
+            (count(ServerState::Failed), "failed"),
+            (count(ServerState::Draining), "draining"),
+            (count(ServerState::Halted), "halted"),
+            (count(ServerState::Unspecified), "not checked yet"),
+        ];
+        let parts: Vec<_> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let parts = parts.join(", ");
+        if healthy > 0 {
+            let message = format!("{healthy} of {} real servers serve: {parts}", servers.len());
+            return (ServiceState::Degraded, message);
+        }
+        if self.service.config.fallback.is_some() {
+            return (ServiceState::Degraded, format!("the fallback serves: {parts}"));
+        }
+        (ServiceState::Down, format!("no real server serves: {parts}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! The only place that speaks SQL.
+//!
+//! All configuration changes go through [`Store::change`]: under one lock a pure function looks at
+//! the state and decides, one transaction writes rows, revision and events, and only what was
+//! committed becomes the new state in memory. Readers take the state and need no database.
+
+mod events;
+mod fleet;
+mod load;
+mod rows;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_model::name::{ClusterName, ServerName, ServiceName};
+use gantry_model::revision::Revision;
+use gantry_model::server::RealServer;
+use gantry_model::service::VirtualService;
+use gantry_runtime::clock;
+use jiff::Timestamp;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use tokio::sync::{Mutex, watch};
+
+pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
+pub use self::fleet::{Invitation, Joined};
+use crate::state::State;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+
+/// The database, and the state that it holds.
+#[derive(Debug)]
+pub struct Store {
+    reader: SqlitePool,
+    writer: Mutex<SqlitePool>,
+    state: watch::Sender<Arc<State>>,
+    newest_event: watch::Sender<i64>,
+}
+
+/// What a change consists of.
+#[derive(Debug, Default)]
+pub struct Change {
+    pub actor: String,
+    pub comment: String,
+    pub writes: Vec<Write>,
+    pub events: Vec<NewEvent>,
+    pub request: Option<Request>,
+}
+
+/// One resource written or deleted.
+#[derive(Clone, Debug)]
+pub enum Write {
+    PutCluster { name: ClusterName, label: String },
+    DeleteCluster(ClusterName),
+    PutService(Box<VirtualService>),
+    DeleteService(ServiceName),
+    PutServer(Box<RealServer>),
+    DeleteServer(ServerName),
+}
+
+/// A creation that may be asked for twice (AIP-155).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub id: String,
+    pub fingerprint: Vec<u8>,
+    /// What was created.
+    pub name: String,
+}
+
+/// The store cannot do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{path} was written by a newer version of the controller (migration {version}); start that version, or restore a backup from before", path = .path.display())]
+    Newer { path: PathBuf, version: i64 },
+    #[error("opening {path}", path = .path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("bringing {path} up to date", path = .path.display())]
+    Migrate {
+        path: PathBuf,
+        #[source]
+        source: MigrateError,
+    },
+    #[error("reading {what}")]
+    Read {
+        what: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("{name} in the database cannot be read: {why}")]
+    Row { name: String, why: String },
+    #[error("writing {what}")]
+    Write {
+        what: String,
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+/// A change that was decided against, or that could not be written.
+#[derive(Debug)]
+pub enum ChangeError<E> {
+    Decided(E),
+    Store(StoreError),
+}
+
+/// How long a repeated request is recognised.
+const REQUEST_MEMORY: Duration = Duration::from_secs(24 * 3600);
+
+impl Store {
+    /// Opens or makes the database at `path` and reads all of it.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5));
+        let writer = SqlitePoolOptions::new().max_connections(1);
+        let writer = writer.connect_with(options.clone()).await.map_err(failed)?;
+        MIGRATIONS.run(&writer).await.map_err(|source| migrate_error(path, source))?;
+        let reader = SqlitePoolOptions::new().max_connections(2);
+        let reader = reader.connect_with(options.read_only(true)).await.map_err(failed)?;
+        let state = load::state(&reader).await?;
+        let newest = events::newest(&reader).await?;
+        Ok(Self {
+            reader,
+            writer: Mutex::new(writer),
+            state: watch::Sender::new(Arc::new(state)),
+            newest_event: watch::Sender::new(newest),
+        })
+    }
+
+    /// The newest committed state.
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// Follows the newest committed state.
+    pub fn watch(&self) -> watch::Receiver<Arc<State>> {
+        self.state.subscribe()
+    }
+
+    /// Lets `decide` look at the state and decide, then commits what it decided.
+    ///
+    /// A change without writes and events commits nothing. Gives what `decide` gave and the state
+    /// after the change.
+    pub async fn change<T, E>(
+        &self,
+        decide: impl FnOnce(&State) -> Result<(Change, T), E>,
+    ) -> Result<(T, Arc<State>), ChangeError<E>> {
+        let writer = self.writer.lock().await;
+        let before = self.state();
+        let (change, value) = decide(&before).map_err(ChangeError::Decided)?;
+        if change.writes.is_empty() && change.events.is_empty() {
+            return Ok((value, before));
+        }
+        let after = self.commit(&writer, &before, change).await.map_err(ChangeError::Store)?;
+        Ok((value, after))
+    }
+
+    async fn commit(
+        &self,
+        writer: &SqlitePool,
+        before: &State,
+        change: Change,
+    ) -> Result<Arc<State>, StoreError> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |source| StoreError::Write { what, source }
+        };
+        let mut transaction =
+            writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed("a change"))?;
+        let mut after = before.clone();
+        let moved = !change.writes.is_empty();
+        if moved {
+            after.revision.number += 1;
+            let now = clock::wall();
+            rows::revision(&mut transaction, &after, &change, now).await?;
+            for write in &change.writes {
+                rows::write(&mut transaction, &mut after, write, now).await?;
+            }
+        }
+        if let Some(request) = &change.request {
+            let oldest = clock::wall() - REQUEST_MEMORY;
+            rows::request(&mut transaction, request, oldest).await?;
+        }
+        let revision = moved.then_some(after.revision);
+        let newest = events::insert(&mut transaction, &change, revision).await?;
+        transaction.commit().await.map_err(failed("a change"))?;
+        let after = Arc::new(after);
+        self.state.send_replace(Arc::clone(&after));
+        self.note_events(newest);
+        Ok(after)
+    }
+
+    /// What was created under a request id, within the time that is remembered.
+    pub async fn request(&self, id: &str) -> Result<Option<Request>, StoreError> {
+        rows::find_request(&self.reader, id).await
+    }
+}
+
+/// A time as the database keeps it.
+fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+fn from_micros(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// SQLite's integers have a sign; revision numbers never use it.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn optional_revision(epoch: Option<i64>, number: Option<i64>) -> Option<Revision> {
+    Some(Revision { epoch: unsigned(epoch?), number: unsigned(number?) })
+}
+
+fn migrate_error(path: &Path, source: MigrateError) -> StoreError {
+    let path = path.to_owned();
+    match source {
+        MigrateError::VersionMissing(version) => StoreError::Newer { path, version },
+        source => StoreError::Migrate { path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The rounds of one real server: wait, ask, hear, conclude.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use gantry_model::check::{HealthCheck, Probe};
+use gantry_model::judge::{Judge, Thresholds};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use crate::board::Seat;
+use crate::probe::Ask;
+
+/// Whom to ask, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Order {
+    pub(super) target: SocketAddr,
+    pub(super) check: Arc<HealthCheck>,
+}
+
+/// What one server's rounds have come to.
+struct Rounds<A> {
+    ask: A,
+    seat: Seat,
+    judge: Judge,
+    /// When the next check starts.
+    due: Instant,
+    /// The last check could not be made, and this was reported.
+    hindered: bool,
+}
+
+/// Asks until the sender of `orders` is gone. A changed order ends a check that is under way.
+pub(super) async fn keep_asking<A: Ask>(
+    ask: A,
+    seat: Seat,
+    mut orders: watch::Receiver<Order>,
+    first: Instant,
+) {
+    let mut order = orders.borrow_and_update().clone();
+    let judge = match seat.opinion() {
+        Some(healthy) if order.check.probe != Probe::None => Judge::with_opinion(healthy),
+        _ => Judge::new(),
+    };
+    let mut rounds = Rounds { ask, seat, judge, due: first, hindered: false };
+    loop {
+        let changed = tokio::select! {
+            // Both may be dropped: a check that is, closes its connection and is not heard.
+            changed = orders.changed() => changed,
+            () = rounds.go_round(&order) => continue,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let next = orders.borrow_and_update().clone();
+        rounds.turn(&order, &next);
+        order = next;
+    }
+}
+
+impl<A: Ask> Rounds<A> {
+    /// One check, when it is due.
+    async fn go_round(&mut self, order: &Order) {
+        sleep_until(self.due).await;
+        let check = &order.check;
+        let started = Instant::now();
+        let heard = self.ask.ask(&check.probe, order.target, check.timeout).await;
+        // Not earlier: a check that a changed order cut short is made again at once.
+        self.due = started + check.interval;
+        match heard {
+            Ok(result) => {
+                self.hindered = false;
+                self.judge.hear(result.healthy, thresholds(check));
+                let healthy = self.judge.opinion().unwrap_or(result.healthy);
+                self.seat.record(healthy, result);
+            }
+            Err(fault) if !self.hindered => {
+                self.hindered = true;
+                warn!(server = %self.seat.server(), %fault, "check not made");
+            }
+            Err(_) => {}
+        }
+        if check.probe == Probe::None {
+            std::future::pending().await
+        }
+    }
+
+    /// Goes over to another order.
+    fn turn(&mut self, old: &Order, new: &Order) {
+        let now = Instant::now();
+        self.due = self.due.min(now + new.check.interval);
+        if old.target != new.target || old.check.probe != new.check.probe {
+            self.judge = Judge::new();
+            self.due = now;
+        }
+    }
+}
+
+fn thresholds(check: &HealthCheck) -> Thresholds {
+    let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+    Thresholds { rise: at_least_one(check.rise), fall: at_least_one(check.fall) }
+}
