@@ -59,11 +59,10 @@ pub(crate) async fn explain(error: anyhow::Error, session: Option<&Session>) -> 
     failure
 }
 
-/// Whether nothing was heard from a controller at all.
+/// Whether the connection failed. What a controller says has no cause on this side.
 pub(crate) fn is_unreachable(status: &Status) -> bool {
-    let transport = std::error::Error::source(status)
-        .is_some_and(|source| source.is::<tonic::transport::Error>());
-    transport || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
+    std::error::Error::source(status).is_some()
+        || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
 }
 
 fn of_status(status: &Status, target: &Target, caller: &str) -> Failure {
@@ -77,9 +76,6 @@ fn of_status(status: &Status, target: &Target, caller: &str) -> Failure {
         Code::Unauthenticated | Code::PermissionDenied => format!(
             "{message}\n  called as {caller}, with the identity in {}",
             target.identity.display()
-        ),
-        Code::Aborted => format!(
-            "{message}\n  somebody changed it meanwhile: look at it again, then repeat the change"
         ),
         Code::AlreadyExists => format!("{message}\n  change it with gantry set NAME field=value"),
         Code::Unimplemented => {
@@ -96,12 +92,12 @@ fn of_status(status: &Status, target: &Target, caller: &str) -> Failure {
 fn unreachable(status: &Status, target: &Target) -> String {
     let cause = std::error::Error::source(status)
         .map_or_else(|| status.message().to_owned(), gantry_runtime::rpc::causes);
-    format!(
-        "cannot reach the controller at {}: {cause}\n  is gantry-controller running there, and is \
-         {} an identity that it gave out?",
-        target.controller,
-        target.identity.display()
-    )
+    let advice = if cause.contains("peer certificate") {
+        format!("what answers there has no certificate of the CA in {}", target.identity.display())
+    } else {
+        "is gantry-controller running there?".to_owned()
+    };
+    format!("cannot reach the controller at {}: {cause}\n  {advice}", target.controller)
 }
 
 /// Every field at fault on a line of its own.

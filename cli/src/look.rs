@@ -159,6 +159,11 @@ pub(crate) fn servers(service: &v1::VirtualService) -> String {
     format!("{}/{}{mode}", status.healthy_count, status.real_server_count)
 }
 
+/// `1 connection`, `2 connections`.
+pub(crate) fn connections(count: i64) -> String {
+    if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
+}
+
 /// The weight in force.
 pub(crate) fn weight(server: &v1::RealServer) -> i32 {
     server.weight.unwrap_or(100)

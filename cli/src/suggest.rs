@@ -9,16 +9,21 @@ pub(crate) fn unknown(what: &str, given: &str, known: &[&str]) -> String {
     }
 }
 
-/// The name most like `given`, if any is much like it.
+/// The name most like `given`, if any is much like it and no other just as much.
 pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let given = given.to_lowercase();
     let likeness = |name: &&str| strsim::jaro_winkler(&given, &name.to_lowercase());
-    known
+    let mut like: Vec<(f64, &str)> = known
         .iter()
         .map(|name| (likeness(name), *name))
         .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
+        .collect();
+    like.sort_by(|a, b| b.0.total_cmp(&a.0));
+    match like.as_slice() {
+        [(best, _), (next, _), ..] if best <= next => None,
+        [(_, name), ..] => Some(name),
+        [] => None,
+    }
 }
 
 #[cfg(test)]
@@ -33,6 +38,7 @@ mod tests {
             r#"unknown field "wieght": did you mean weight?"#
         );
         assert_eq!(nearest("max_connection", &known), Some("maxConnections"));
+        assert_eq!(nearest("pacs-9", &["pacs-1", "pacs-2"]), None, "both are as like");
         assert!(unknown("field", "zzz", &known).contains("there are weight, priority"));
         assert!(unknown("service", "x", &[]).contains("there are none"));
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use gantry_proto::v1;
 
 use super::lists;
+use crate::look;
 use crate::names::{self, Name, Reference};
 use crate::output;
 use crate::session::Session;
@@ -80,7 +81,7 @@ async fn question(name: &Name, session: &Session) -> Result<String> {
             let request = v1::GetRealServerRequest { name: name.to_string() };
             let server = session.balancer().get_real_server(request).await?.into_inner();
             let open = server.status.map_or(0, |status| status.active_connections);
-            format!("Delete {short}? Its {open} open connections are reset.")
+            format!("Delete {short}? {} open on it, to be reset.", look::connections(open))
         }
         Name::Cluster(_) => format!("Delete {short}?"),
         Name::Appliance(_) => format!("Delete {short}? Its certificate is worth nothing then."),

@@ -62,8 +62,9 @@ async fn service(name: String, session: &Session) -> Result<String> {
     let in_service = look::servers(&service);
     field(&mut text, "In service", &in_service);
     field(&mut text, "Connections", &status.active_connections.to_string());
-    let in_force = if status.reconciling { "not everywhere yet" } else { "everywhere" };
-    field(&mut text, "In force", in_force);
+    if status.reconciling {
+        field(&mut text, "In force", "not everywhere yet");
+    }
     field(&mut text, "Changed", &look::time(service.update_time.as_ref()));
     rejections(&mut text, &status.rejections);
     text.push_str("\nReal servers:\n");
@@ -153,15 +154,17 @@ fn agent_words(appliance: &v1::Appliance) -> Vec<String> {
 fn server_line(server: &v1::RealServer, now: i64) -> String {
     let status = server.status.clone().unwrap_or_default();
     let since = look::since(status.since.as_ref(), now).unwrap_or_default();
-    format!(
-        "{:16} {:22} w{:<4} {} {since}   {} connections   {}",
+    let mut state = look::server_state(server);
+    state.text = format!("{} {since}", state.text).trim_end().to_owned();
+    let line = format!(
+        "{:16} {:22} w{:<4} {state:14}  {:16}  {}",
         names::last(&server.name),
         look::endpoint(server.endpoint.as_ref()),
         look::weight(server),
-        look::server_state(server),
-        status.active_connections,
+        look::connections(status.active_connections),
         status.last_check,
-    )
+    );
+    line.trim_end().to_owned()
 }
 
 fn header(kind: &str, name: &str, state: Word) -> String {

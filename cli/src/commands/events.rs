@@ -60,13 +60,16 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     if !arguments.follow {
         return Ok(());
     }
+    let mut told = false;
     loop {
-        let ended = follow(&subject, &mut after, arguments.output, session).await;
+        let ended = follow(&subject, &mut after, arguments.output, &mut told, session).await;
         let status = ended.downcast::<Status>()?;
         if !is_unreachable(&status) {
             return Err(status.into());
         }
-        output::remark("the controller went away; events go on when it is back")?;
+        if !std::mem::replace(&mut told, true) {
+            output::remark("the controller went away; events go on when it is back")?;
+        }
         tokio::time::sleep(RETRY).await;
     }
 }
@@ -93,11 +96,13 @@ pub(crate) async fn recent(
     }
 }
 
-/// Prints events after `after` until the stream breaks; answers with why it did.
+/// Prints events after `after` until the stream breaks; answers with why it did. Once there is a
+/// stream, nothing has been `told` of its loss yet.
 async fn follow(
     subject: &str,
     after: &mut String,
     format: Format,
+    told: &mut bool,
     session: &Session,
 ) -> anyhow::Error {
     let request = v1::WatchEventsRequest { subject: subject.to_owned(), after: after.clone() };
@@ -105,6 +110,7 @@ async fn follow(
         Ok(answer) => answer.into_inner(),
         Err(status) => return status.into(),
     };
+    *told = false;
     loop {
         match stream.message().await {
             Ok(Some(event)) => {

@@ -21,6 +21,9 @@ use crate::session::Session;
 /// Between attempts to reach a controller that went away.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Without news, times since something grow all the same.
+const REDRAW: Duration = Duration::from_secs(5);
+
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
@@ -102,13 +105,15 @@ async fn shown(
     screen: &mut Screen,
 ) -> Result<Status> {
     loop {
-        match stream.message().await {
-            Ok(Some(overview)) => {
+        // Cancel safe: a message that is not whole yet stays in the stream.
+        match tokio::time::timeout(REDRAW, stream.message()).await {
+            Ok(Ok(Some(overview))) => {
                 screen.show(&overview)?;
                 *last = Some(overview);
             }
-            Ok(None) => return Ok(Status::unavailable("the stream ended")),
-            Err(status) => return Ok(status),
+            Ok(Ok(None)) => return Ok(Status::unavailable("the stream ended")),
+            Ok(Err(status)) => return Ok(status),
+            Err(_) => screen.grow_older(last.as_mut())?,
         }
     }
 }
@@ -143,6 +148,15 @@ impl Screen {
     fn show(&mut self, overview: &v1::Overview) -> Result<()> {
         let text = render(overview, output::width());
         self.draw(&text, None)
+    }
+
+    /// Draws what is unchanged with the time gone on.
+    fn grow_older(&mut self, last: Option<&mut v1::Overview>) -> Result<()> {
+        let Some(last) = last.filter(|_| self.terminal) else { return Ok(()) };
+        if let Some(time) = &mut last.time {
+            time.seconds += i64::try_from(REDRAW.as_secs())?;
+        }
+        self.show(last)
     }
 
     /// Says that the controller is away: over the last overview, or once in a pipe.

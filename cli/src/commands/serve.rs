@@ -9,6 +9,7 @@ use gantry_proto::v1::real_server::AdminState;
 use gantry_proto::v1::real_server_status::State;
 
 use crate::document::human_duration;
+use crate::look;
 use crate::names::{self, Name, Reference};
 use crate::output;
 use crate::session::Session;
@@ -67,7 +68,8 @@ pub(crate) async fn drain(arguments: Drain, session: &Session) -> Result<()> {
     };
     let server = session.balancer().drain_real_server(request).await?.into_inner();
     let open = server.status.as_ref().map_or(0, |status| status.active_connections);
-    output::line(format_args!("draining {}, {open} connections open", names::short(&name)))?;
+    let open = look::connections(open);
+    output::line(format_args!("draining {}, {open} open", names::short(&name)))?;
     if arguments.wait { until_empty(&name, session).await } else { Ok(()) }
 }
 
@@ -130,15 +132,15 @@ fn progress(server: &v1::RealServer) -> Progress {
         return Progress::Undone;
     }
     let status = server.status.clone().unwrap_or_default();
-    let open = status.active_connections;
+    let open = look::connections(status.active_connections);
     match status.state() {
         _ if status.stale => {
-            Progress::Going(format!("{open} connections when last heard of; an agent is silent"))
+            Progress::Going(format!("{open} when last heard of; an agent is silent"))
         }
         State::Unspecified => Progress::Going("no agent has said how many are open".to_owned()),
-        State::Serving => Progress::Going(format!("{open} connections, not draining yet")),
-        _ if open == 0 => Progress::Empty,
-        _ => Progress::Going(format!("{open} connections")),
+        State::Serving => Progress::Going(format!("{open}, not draining yet")),
+        _ if status.active_connections == 0 => Progress::Empty,
+        _ => Progress::Going(open),
     }
 }
 

@@ -40,7 +40,7 @@ fn each_code_says_what_to_do() {
             "users/anna, with the identity in /home/anna/gantry",
         ),
         (Code::PermissionDenied, Exit::Refused, "called as users/anna"),
-        (Code::Aborted, Exit::Refused, "look at it again"),
+        (Code::Aborted, Exit::Refused, "words"),
         (Code::AlreadyExists, Exit::Refused, "gantry set NAME"),
         (Code::Unimplemented, Exit::Refused, "does not know this call"),
         (Code::Internal, Exit::Refused, "its log says more"),
