@@ -1,0 +1,143 @@
+//! The commands: one file each, with its arguments, what it calls and what it prints.
+
+mod apply;
+mod context;
+mod create;
+mod delete;
+mod describe;
+mod events;
+mod get;
+mod join;
+pub(crate) mod lists;
+mod overview;
+mod serve;
+mod set;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::failure::{Failure, explain};
+use crate::session::{Global, Session, Target};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the controller refused
+  2  wrong usage, or a document or settings file that cannot be right
+  3  the controller cannot be reached
+
+Start with:
+  gantry context set lab --controller https://lb-controller:7443 --identity ~/gantry
+  gantry overview";
+
+/// Gantry, the load balancer for medical imaging and information systems
+#[derive(Debug, Parser)]
+#[command(name = "gantry", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(max_term_width = 100, infer_subcommands = false, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show every virtual service, its real servers and what they are doing
+    Overview(overview::Arguments),
+    /// List resources
+    Get(get::Arguments),
+    /// Tell everything about one resource
+    Describe(describe::Arguments),
+    /// Create a virtual service, a real server or a cluster
+    #[command(subcommand)]
+    Create(create::Kind),
+    /// Change fields of a resource
+    Set(set::Arguments),
+    /// Delete a resource
+    Delete(delete::Arguments),
+    /// Send a real server no new clients; let its connections end
+    Drain(serve::Drain),
+    /// Take a real server out at once; its connections are reset
+    Halt(serve::Halt),
+    /// Put a drained or halted real server back into service
+    Online(serve::Online),
+    /// Show what happened and who did it
+    Events(events::Arguments),
+    /// Make a cluster's configuration equal to a document
+    Apply(apply::Apply),
+    /// Write a cluster's configuration as a document
+    Export(apply::Export),
+    /// Issue a token with which an appliance can join a cluster
+    Invite(join::Invite),
+    /// Buy this appliance's certificate with a token
+    Join(join::Join),
+    /// Keep the addresses of controllers and whom to call them as
+    #[command(subcommand)]
+    Context(context::Action),
+    /// Print the version of this command
+    Version,
+}
+
+/// Runs the command that was typed.
+pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let done = match cli.command {
+        Command::Version => version(),
+        Command::Join(join) => join::join(join, &cli.global).await,
+        Command::Context(action) => context::run(action, &cli.global),
+        command => return call(command, &cli.global).await,
+    };
+    match done {
+        Err(error) => outcome(error, None).await,
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Runs a command that calls the controller.
+async fn call(command: Command, global: &Global) -> Result<(), Failure> {
+    let session = match Target::choose(global).and_then(Session::open) {
+        Ok(session) => session,
+        Err(error) => return Err(explain(error, None).await),
+    };
+    let done = match command {
+        Command::Overview(arguments) => overview::run(arguments, &session).await,
+        Command::Get(arguments) => get::run(arguments, &session).await,
+        Command::Describe(arguments) => describe::run(arguments, &session).await,
+        Command::Create(kind) => create::run(kind, &session).await,
+        Command::Set(arguments) => set::run(arguments, &session).await,
+        Command::Delete(arguments) => delete::run(arguments, &session).await,
+        Command::Drain(drain) => serve::drain(drain, &session).await,
+        Command::Halt(halt) => serve::halt(halt, &session).await,
+        Command::Online(online) => serve::online(online, &session).await,
+        Command::Events(arguments) => events::run(arguments, &session).await,
+        Command::Apply(apply) => apply::apply(apply, &session).await,
+        Command::Export(export) => apply::export(export, &session).await,
+        Command::Invite(invite) => join::invite(invite, &session).await,
+        Command::Join(_) | Command::Context(_) | Command::Version => Ok(()),
+    };
+    match done {
+        Err(error) => outcome(error, Some(&session)).await,
+        Ok(()) => Ok(()),
+    }
+}
+
+async fn outcome(error: anyhow::Error, session: Option<&Session>) -> Result<(), Failure> {
+    if crate::failure::is_broken_pipe(&error) {
+        return Ok(());
+    }
+    Err(explain(error, session).await)
+}
+
+fn version() -> Result<()> {
+    Ok(crate::output::line(concat!("gantry ", env!("CARGO_PKG_VERSION")))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,224 @@
+//! `gantry describe`: everything about one resource. What kind it is, its name tells.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use clap::Args;
+use gantry_proto::v1;
+use gantry_runtime::clock;
+
+use super::{events, lists};
+use crate::document::{self, Documented};
+use crate::look::{self, Tone, Word};
+use crate::names::{self, Name, Reference};
+use crate::output;
+use crate::overview::rejection;
+use crate::session::Session;
+
+const EVENTS: usize = 10;
+
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  gantry describe dicom           a virtual service
+  gantry describe dicom/pacs-1    a real server
+  gantry describe appliances/lb1
+  gantry describe clusters/main")]
+pub(crate) struct Arguments {
+    /// SERVICE, SERVICE/SERVER, appliances/APPLIANCE, clusters/CLUSTER or any whole name
+    name: Reference,
+}
+
+pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
+    let name = session.resolve(arguments.name).await?;
+    let request = name.to_string();
+    let mut text = match &name {
+        Name::Service(_) => service(request, session).await?,
+        Name::Server(_) => server(request, session).await?,
+        Name::Cluster(_) => cluster(request, session).await?,
+        Name::Appliance(_) => appliance(request, session).await?,
+    };
+    let recent = events::recent(&name.to_string(), EVENTS, session).await?;
+    text.push_str("\nEvents:\n");
+    if recent.is_empty() {
+        text.push_str("  none\n");
+    }
+    for event in recent {
+        let _ = writeln!(text, "  {}", events::line(&event));
+    }
+    Ok(output::raw(text)?)
+}
+
+async fn service(name: String, session: &Session) -> Result<String> {
+    let request = v1::GetVirtualServiceRequest { name: name.clone() };
+    let service = session.balancer().get_virtual_service(request).await?.into_inner();
+    let servers = lists::servers(session, name).await?;
+    let now = clock::wall().as_second();
+    let status = service.status.clone().unwrap_or_default();
+    let mut text = header("Virtual service", &service.name, look::service_state(&service));
+    field(&mut text, "Says", &status.message);
+    field(&mut text, "Listens on", &look::listens_on(&service));
+    field(&mut text, "Path", look::path(&service));
+    let in_service = look::servers(&service);
+    field(&mut text, "In service", &in_service);
+    field(&mut text, "Connections", &status.active_connections.to_string());
+    if status.reconciling {
+        field(&mut text, "In force", "not everywhere yet");
+    }
+    field(&mut text, "Changed", &look::time(service.update_time.as_ref()));
+    rejections(&mut text, &status.rejections);
+    text.push_str("\nReal servers:\n");
+    for server in &servers {
+        let _ = writeln!(text, "  {}", server_line(server, now));
+    }
+    if servers.is_empty() {
+        text.push_str("  none\n");
+    }
+    configuration(&mut text, &configured_service(service));
+    Ok(text)
+}
+
+async fn server(name: String, session: &Session) -> Result<String> {
+    let request = v1::GetRealServerRequest { name: name.clone() };
+    let server = session.balancer().get_real_server(request).await?.into_inner();
+    let of_service = name.split("/realServers/").next().unwrap_or_default().to_owned();
+    let request = v1::GetVirtualServiceRequest { name: of_service };
+    let service = session.balancer().get_virtual_service(request).await?.into_inner();
+    let now = clock::wall().as_second();
+    let status = server.status.clone().unwrap_or_default();
+    let mut text = header("Real server", &server.name, look::server_state(&server));
+    let since = look::since(status.since.as_ref(), now);
+    field(&mut text, "Since", &since.map_or_else(String::new, |since| format!("{since} ago")));
+    field(&mut text, "Connections", &status.active_connections.to_string());
+    let asked = look::since(status.last_check_time.as_ref(), now);
+    let asked = asked.map_or_else(String::new, |asked| format!(" ({asked} ago)"));
+    field(&mut text, "Last check", &format!("{}{asked}", status.last_check));
+    field(&mut text, "Got as far as", &status.last_check_layer);
+    if let Some(halt) = &server.halt_time {
+        field(&mut text, "Halts at", &look::time(Some(halt)));
+    }
+    if let Some(service) = &service.status {
+        rejections(&mut text, &service.rejections);
+    }
+    text.push_str("\nCheck:\n");
+    let check = service.health_check.unwrap_or_default();
+    indented(&mut text, &document::to_yaml(&check.to_dynamic()), "a TCP connect every 4s");
+    configuration(&mut text, &configured_server(server));
+    Ok(text)
+}
+
+async fn cluster(name: String, session: &Session) -> Result<String> {
+    let request = v1::GetClusterRequest { name: name.clone() };
+    let cluster = session.fleet().get_cluster(request).await?.into_inner();
+    let appliances = lists::appliances(session, name.clone()).await?;
+    let services = lists::services(session, name).await?;
+    let mut text = header("Cluster", &cluster.name, Word::new("", Tone::Plain));
+    field(&mut text, "Label", &cluster.display_name);
+    field(&mut text, "Created", &look::time(cluster.create_time.as_ref()));
+    field(&mut text, "Services", &services.len().to_string());
+    text.push_str("\nAppliances:\n");
+    for appliance in &appliances {
+        let words = agent_words(appliance).join("   ");
+        let _ = writeln!(text, "  {}   {words}", names::last(&appliance.name));
+    }
+    if appliances.is_empty() {
+        text.push_str("  none yet: gantry invite CLUSTER/APPLIANCE\n");
+    }
+    Ok(text)
+}
+
+async fn appliance(name: String, session: &Session) -> Result<String> {
+    let request = v1::GetApplianceRequest { name };
+    let appliance = session.fleet().get_appliance(request).await?.into_inner();
+    let mut text = header("Appliance", &appliance.name, Word::new("", Tone::Plain));
+    field(&mut text, "Joined", &look::time(appliance.join_time.as_ref()));
+    field(&mut text, "Last word", &look::time(appliance.last_seen_time.as_ref()));
+    text.push_str("\nAgents:\n");
+    for (agent, word) in appliance.agents.iter().zip(agent_words(&appliance)) {
+        let applied = agent.apply_duration.as_ref().map(look::duration);
+        let applied = applied.map_or_else(String::new, |took| format!(", applied in {took}"));
+        let v1::AgentStatus { version, revision, .. } = agent;
+        let _ = writeln!(text, "  {word} (version {version}, revision {revision}{applied})");
+    }
+    if appliance.agents.is_empty() {
+        text.push_str("  none has reported\n");
+    }
+    Ok(text)
+}
+
+fn agent_words(appliance: &v1::Appliance) -> Vec<String> {
+    let now = clock::wall().as_second();
+    crate::overview::agents(appliance, now).iter().map(ToString::to_string).collect()
+}
+
+fn server_line(server: &v1::RealServer, now: i64) -> String {
+    let status = server.status.clone().unwrap_or_default();
+    let since = look::since(status.since.as_ref(), now).unwrap_or_default();
+    let mut state = look::server_state(server);
+    state.text = format!("{} {since}", state.text).trim_end().to_owned();
+    let line = format!(
+        "{:16} {:22} w{:<4} {state:14}  {:16}  {}",
+        names::last(&server.name),
+        look::endpoint(server.endpoint.as_ref()),
+        look::weight(server),
+        look::connections(status.active_connections),
+        status.last_check,
+    );
+    line.trim_end().to_owned()
+}
+
+fn header(kind: &str, name: &str, state: Word) -> String {
+    let mut text = String::new();
+    field(&mut text, kind, name);
+    if !state.text.is_empty() {
+        field(&mut text, "State", &state.to_string());
+    }
+    text
+}
+
+/// One line, unless there is nothing to say.
+fn field(text: &mut String, title: &str, value: &str) {
+    if !value.is_empty() {
+        let _ = writeln!(text, "{:16} {value}", format!("{title}:"));
+    }
+}
+
+fn rejections(text: &mut String, rejections: &[v1::Rejection]) {
+    if rejections.is_empty() {
+        return;
+    }
+    text.push_str("\nNot in force, because:\n");
+    for one in rejections {
+        let _ = writeln!(text, "  {}", Word::new(rejection(one), Tone::Bad));
+    }
+}
+
+fn configuration(text: &mut String, message: &impl Documented) {
+    text.push_str("\nConfiguration:\n");
+    indented(text, &document::to_yaml(&message.to_dynamic()), "all as it comes");
+}
+
+fn indented(text: &mut String, yaml: &str, when_empty: &str) {
+    if yaml.trim() == "{}" {
+        let _ = writeln!(text, "  {when_empty}");
+        return;
+    }
+    for line in yaml.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+}
+
+/// Without what is observed, and without what the head has said already.
+fn configured_service(service: v1::VirtualService) -> v1::VirtualService {
+    v1::VirtualService {
+        name: String::new(),
+        status: None,
+        create_time: None,
+        update_time: None,
+        ..service
+    }
+}
+
+fn configured_server(server: v1::RealServer) -> v1::RealServer {
+    v1::RealServer { name: String::new(), status: None, ..server }
+}

@@ -1,0 +1,256 @@
+//! `gantry get`: lists, as tables or as the API's own messages.
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use comfy_table::Cell;
+use gantry_proto::v1;
+use gantry_runtime::clock;
+
+use super::lists;
+use crate::document::Documented;
+use crate::look;
+use crate::names::{self, Name, Reference};
+use crate::output::{self, Format};
+use crate::session::{self, Session};
+
+#[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  gantry get vs                       every virtual service
+  gantry get rs dicom                 the real servers of one
+  gantry get rs dicom/pacs-1 -o yaml  one real server, whole
+  gantry get appliances -o name")]
+pub(crate) struct Arguments {
+    /// What to list
+    #[arg(value_enum, hide_possible_values = false)]
+    kind: Kind,
+    /// Only these. For rs, SERVICE/SERVER, or SERVICE for all of its real servers
+    names: Vec<String>,
+    /// How to show it
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// Virtual services (vs, services)
+    #[value(aliases = ["vs", "service", "services", "virtual-service", "virtualservices"])]
+    VirtualServices,
+    /// Real servers (rs, servers)
+    #[value(aliases = ["rs", "server", "servers", "real-server", "realservers"])]
+    RealServers,
+    /// Clusters
+    #[value(alias = "cluster")]
+    Clusters,
+    /// Appliances and their agents
+    #[value(alias = "appliance")]
+    Appliances,
+}
+
+pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
+    let shown = Shown { format: arguments.output, single: arguments.names.len() == 1 };
+    let names = &arguments.names;
+    match arguments.kind {
+        Kind::VirtualServices => shown.print(&services(names, session).await?, service_table),
+        Kind::RealServers => {
+            let (servers, single) = servers(names, session).await?;
+            Shown { single, ..shown }.print(&servers, server_table)
+        }
+        Kind::Clusters => shown.print(&clusters(names, session).await?, cluster_table),
+        Kind::Appliances => shown.print(&appliances(names, session).await?, appliance_table),
+    }
+}
+
+/// How the answer is shown.
+struct Shown {
+    format: Format,
+    /// One was asked for by name.
+    single: bool,
+}
+
+trait Resource: Documented {
+    const PLURAL: &'static str;
+    fn resource_name(&self) -> &str;
+}
+
+macro_rules! resources {
+    ($($message:ty = $plural:literal),*) => {$(
+        impl Resource for $message {
+            const PLURAL: &'static str = $plural;
+            fn resource_name(&self) -> &str {
+                &self.name
+            }
+        }
+    )*};
+}
+resources!(
+    v1::VirtualService = "virtual services",
+    v1::RealServer = "real servers",
+    v1::Cluster = "clusters",
+    v1::Appliance = "appliances"
+);
+
+impl Shown {
+    fn print<T: Resource>(&self, found: &[T], table: fn(&[T]) -> String) -> Result<()> {
+        match self.format {
+            Format::Table if found.is_empty() => {
+                output::remark(format_args!("no {}", T::PLURAL))?;
+            }
+            Format::Table => output::line(table(found))?,
+            Format::Name => {
+                for one in found {
+                    output::line(one.resource_name())?;
+                }
+            }
+            Format::Json | Format::Yaml => output::documents(found, self.single, self.format)?,
+        }
+        Ok(())
+    }
+}
+
+async fn services(names: &[String], session: &Session) -> Result<Vec<v1::VirtualService>> {
+    if names.is_empty() {
+        return Ok(lists::services(session, session.parent()).await?);
+    }
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        found.push(service(name, session).await?);
+    }
+    Ok(found)
+}
+
+async fn service(name: &str, session: &Session) -> Result<v1::VirtualService> {
+    let Name::Service(service) = session.resolve(name.parse()?).await? else {
+        bail!("{name:?} is not the name of a virtual service");
+    };
+    let request = v1::GetVirtualServiceRequest { name: service.to_string() };
+    Ok(session.balancer().get_virtual_service(request).await?.into_inner())
+}
+
+/// The real servers named, and whether that was just one by its own name.
+async fn servers(names: &[String], session: &Session) -> Result<(Vec<v1::RealServer>, bool)> {
+    if names.is_empty() {
+        let cluster = session.target.cluster.as_ref().map_or("-", |name| name.cluster.as_str());
+        let parent = format!("clusters/{cluster}/virtualServices/-");
+        return Ok((lists::servers(session, parent).await?, false));
+    }
+    let mut found = Vec::new();
+    let mut whole_services = false;
+    for name in names {
+        match session.resolve(name.parse()?).await? {
+            Name::Service(service) => {
+                whole_services = true;
+                found.extend(lists::servers(session, service.to_string()).await?);
+            }
+            Name::Server(server) => {
+                let request = v1::GetRealServerRequest { name: server.to_string() };
+                found.push(session.balancer().get_real_server(request).await?.into_inner());
+            }
+            _ => bail!("{name:?} is not the name of a real server: use SERVICE/SERVER"),
+        }
+    }
+    Ok((found, names.len() == 1 && !whole_services))
+}
+
+async fn clusters(names: &[String], session: &Session) -> Result<Vec<v1::Cluster>> {
+    if names.is_empty() {
+        return Ok(lists::clusters(session).await?);
+    }
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let name = session::cluster_name(name)?.to_string();
+        let request = v1::GetClusterRequest { name };
+        found.push(session.fleet().get_cluster(request).await?.into_inner());
+    }
+    Ok(found)
+}
+
+async fn appliances(names: &[String], session: &Session) -> Result<Vec<v1::Appliance>> {
+    if names.is_empty() {
+        return Ok(lists::appliances(session, session.parent()).await?);
+    }
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let reference =
+            if name.contains('/') { name.parse()? } else { Reference::Appliance(name.parse()?) };
+        let name = session.resolve(reference).await?.to_string();
+        let request = v1::GetApplianceRequest { name };
+        found.push(session.fleet().get_appliance(request).await?.into_inner());
+    }
+    Ok(found)
+}
+
+/// Whether rows must say which cluster they are in.
+fn many_clusters<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
+    let first = names.next().map(names::cluster_of);
+    names.any(|name| Some(names::cluster_of(name)) != first)
+}
+
+fn shown_name(name: &str, many: bool) -> Cell {
+    Cell::new(if many { name.to_owned() } else { names::short(name) })
+}
+
+fn service_table(services: &[v1::VirtualService]) -> String {
+    let many = many_clusters(services.iter().map(|service| service.name.as_str()));
+    let row = |service: &v1::VirtualService| {
+        let status = service.status.clone().unwrap_or_default();
+        vec![
+            shown_name(&service.name, many),
+            Cell::new(look::listens_on(service)),
+            Cell::new(look::path(service)),
+            look::service_state(service).cell(),
+            Cell::new(look::servers(service)),
+            Cell::new(status.active_connections),
+        ]
+    };
+    let header = ["VIRTUAL SERVICE", "LISTENS ON", "PATH", "STATE", "SERVERS", "CONN"];
+    output::table(&header, &[5], services.iter().map(row).collect())
+}
+
+fn server_table(servers: &[v1::RealServer]) -> String {
+    let now = clock::wall().as_second();
+    let many = many_clusters(servers.iter().map(|server| server.name.as_str()));
+    let row = |server: &v1::RealServer| {
+        let status = server.status.clone().unwrap_or_default();
+        vec![
+            shown_name(&server.name, many),
+            Cell::new(look::endpoint(server.endpoint.as_ref())),
+            Cell::new(look::weight(server)),
+            look::server_state(server).cell(),
+            Cell::new(look::since(status.since.as_ref(), now).unwrap_or_default()),
+            Cell::new(status.active_connections),
+            Cell::new(status.last_check),
+        ]
+    };
+    let header = ["REAL SERVER", "ADDRESS", "WEIGHT", "STATE", "SINCE", "CONN", "LAST CHECK"];
+    output::table(&header, &[2, 4, 5], servers.iter().map(row).collect())
+}
+
+fn cluster_table(clusters: &[v1::Cluster]) -> String {
+    let row = |cluster: &v1::Cluster| {
+        vec![
+            Cell::new(names::last(&cluster.name)),
+            Cell::new(&cluster.display_name),
+            Cell::new(look::time(cluster.create_time.as_ref())),
+        ]
+    };
+    output::table(&["CLUSTER", "LABEL", "CREATED"], &[], clusters.iter().map(row).collect())
+}
+
+fn appliance_table(appliances: &[v1::Appliance]) -> String {
+    let now = clock::wall().as_second();
+    let row = |appliance: &v1::Appliance| {
+        let words = crate::overview::agents(appliance, now);
+        let agents: Vec<String> = words.into_iter().map(|word| word.text).collect();
+        vec![
+            Cell::new(names::last(&appliance.name)),
+            Cell::new(names::cluster_of(&appliance.name)),
+            Cell::new(agents.join(", ")),
+            Cell::new(
+                look::since(appliance.last_seen_time.as_ref(), now).unwrap_or("-".to_owned()),
+            ),
+        ]
+    };
+    let header = ["APPLIANCE", "CLUSTER", "AGENTS", "LAST WORD"];
+    output::table(&header, &[3], appliances.iter().map(row).collect())
+}

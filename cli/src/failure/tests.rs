@@ -1,0 +1,63 @@
+use std::path::PathBuf;
+
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::*;
+
+fn told(status: &Status) -> Failure {
+    let target = Target {
+        controller: "https://lb:7443".into(),
+        identity: PathBuf::from("/home/anna/gantry"),
+        cluster: None,
+        cluster_flag: None,
+    };
+    of_status(status, &target, "users/anna")
+}
+
+#[test]
+fn every_violation_has_its_line() {
+    let mut details = ErrorDetails::new();
+    details.add_bad_request_violation("listener.ports[0]", "70000 is not a port");
+    details.add_bad_request_violation("layer4.method", "choose one");
+    let status = Status::with_error_details(Code::InvalidArgument, "listener.ports[0]: …", details);
+    let failure = told(&status);
+    assert_eq!(failure.exit, Exit::Refused);
+    assert_eq!(
+        failure.text,
+        "refused, nothing was changed:\n  listener.ports[0]: 70000 is not a port\n  \
+         layer4.method: choose one"
+    );
+}
+
+#[test]
+fn each_code_says_what_to_do() {
+    for (code, exit, part) in [
+        (Code::Unavailable, Exit::Unreachable, "https://lb:7443"),
+        (Code::DeadlineExceeded, Exit::Unreachable, "is gantry-controller running there"),
+        (
+            Code::Unauthenticated,
+            Exit::Refused,
+            "users/anna, with the identity in /home/anna/gantry",
+        ),
+        (Code::PermissionDenied, Exit::Refused, "called as users/anna"),
+        (Code::Aborted, Exit::Refused, "words"),
+        (Code::AlreadyExists, Exit::Refused, "gantry set NAME"),
+        (Code::Unimplemented, Exit::Refused, "does not know this call"),
+        (Code::Internal, Exit::Refused, "its log says more"),
+        (Code::InvalidArgument, Exit::Refused, "words"),
+        (Code::NotFound, Exit::Refused, "words"),
+    ] {
+        let failure = told(&Status::new(code, "words"));
+        assert_eq!(failure.exit, exit, "{code:?}");
+        assert!(failure.text.contains(part) && failure.text.contains("words"), "{}", failure.text);
+    }
+}
+
+#[test]
+fn preconditions_are_told_once() {
+    let mut details = ErrorDetails::new();
+    details.add_precondition_failure_violation("APPLIANCES", "clusters/main", "it has appliances");
+    details.add_precondition_failure_violation("SERVICES", "clusters/main", "it has services");
+    let status = Status::with_error_details(Code::FailedPrecondition, "it has appliances", details);
+    assert_eq!(told(&status).text, "it has appliances\n  it has services");
+}
