@@ -1,12 +1,13 @@
 //! Gantry's layer 7 proxy as a library.
 //!
 //! [`plane`] is the door: services are put in force there, and counters are read. Behind it, a
-//! connection is accepted by a [`worker`], given a seat on a real server by its [`service`], and
-//! its bytes are moved by the [`relay`]. Nothing here talks to the controller or to health checks.
+//! connection is accepted by a `worker`, given a seat on a real server by its `service`, and its
+//! bytes are moved by the `relay`. Nothing here talks to the controller or to health checks.
 
 pub mod plane;
 pub mod stats;
 
+mod deadline;
 mod pick;
 mod queue;
 mod relay;
