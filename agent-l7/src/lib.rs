@@ -8,6 +8,7 @@ pub mod plane;
 pub mod stats;
 pub mod steer;
 
+mod deadline;
 mod pick;
 mod queue;
 mod relay;

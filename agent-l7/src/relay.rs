@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
+use crate::deadline::after;
 use crate::socket;
 use crate::stats::Traffic;
-use crate::worker::after;
 
 use direction::{Direction, Phase};
 pub(crate) use pipes::Pipes;
@@ -101,6 +101,10 @@ pub(crate) struct Relay {
     traffic: Arc<Traffic>,
     ended: bool,
 }
+
+/// What a relay has to be told of: the poller registers both sockets for it.
+pub(crate) const INTEREST: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// One read of a turn at most. As large as a socket's buffer usually is.
 const BUFFER: usize = 256 * 1024;

@@ -17,7 +17,7 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use tracing::{error, warn};
 
-use crate::relay::{Bench, Pipes, Side};
+use crate::relay::{Bench, INTEREST, Pipes, Side};
 use crate::service::Service;
 use crate::slab::{Key, Slab};
 use crate::socket;
@@ -26,7 +26,6 @@ use connection::{Connection, Fate};
 use timers::Timers;
 
 pub(crate) use mailbox::{ListenerId, Listening, Mailbox, Message};
-pub(crate) use timers::after;
 
 mod connection;
 mod mailbox;
@@ -72,10 +71,6 @@ const ACCEPTS: usize = 64;
 const REST: Duration = Duration::from_millis(100);
 /// Pipes that one worker may have open: their contents are what blocked bulk costs at most.
 const PIPES: usize = 512;
-
-/// What is polled for on every connected socket.
-pub(crate) const INTEREST: EventFlags =
-    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 impl Worker {
     pub(crate) fn new(worker: usize, mailbox: Arc<Mailbox>) -> rustix::io::Result<Self> {

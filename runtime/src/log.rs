@@ -40,7 +40,8 @@ pub fn start(options: &LogOptions) -> Result<(), LogError> {
         .map_err(|source| LogError { filter: options.log.clone(), source })?;
     let writer = BoxMakeWriter::new(std::io::stderr);
     let colours = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
     match options.log_format {
         LogFormat::Text => lines.with_target(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),

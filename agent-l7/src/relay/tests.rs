@@ -7,7 +7,6 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventData};
 
 use super::*;
-use crate::worker::INTEREST;
 
 const HOUR: Patience =
     Patience { client: Duration::from_secs(3600), server: Duration::from_secs(3600) };

@@ -18,15 +18,16 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, sockopt};
 use tracing::debug;
 
+use crate::deadline::after;
 use crate::queue::{Place, Ticket};
-use crate::relay::{Early, Pair, Patience, Side};
+use crate::relay::{Early, INTEREST, Pair, Patience, Side};
 use crate::seat::{Seat, Visitor};
 use crate::server::Tenure;
 use crate::service::{Admission, Service};
 use crate::socket;
 use crate::stats::Traffic;
 
-use super::{Desk, INTEREST, SERVER, after};
+use super::{Desk, SERVER};
 
 pub(super) struct Setup {
     service: Arc<Service>,

@@ -1,21 +1,13 @@
 //! When connections want to be looked at again: one instant each, or none.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::slab::Key;
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     due: BTreeSet<(Instant, Key)>,
-}
-
-/// Longer than any connection lasts, and short enough to be added to any instant.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// `patience` after `now`, or as good as never.
-pub(crate) fn after(now: Instant, patience: Duration) -> Instant {
-    now + patience.min(LONGEST)
 }
 
 impl Timers {
