@@ -12,9 +12,9 @@ use gantry_controller::api::{self, Control};
 use gantry_controller::authority::Authority;
 use gantry_controller::serve;
 use gantry_controller::store::Store;
-use gantry_runtime::log::{self, LogOptions};
-use gantry_runtime::rpc;
+use gantry_runtime::log::LogOptions;
 use gantry_runtime::tasks::{Ended, Tasks};
+use gantry_runtime::{rpc, shell};
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
@@ -39,26 +39,12 @@ struct Options {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    if let Err(error) = log::start(&options.log) {
-        tracing_fallback(&error);
-        return ExitCode::from(64);
-    }
-    match run(options).await {
-        Ok(Ended::Stopped) => ExitCode::SUCCESS,
-        Ok(Ended::TaskFailed(_)) => ExitCode::FAILURE,
-        Err(failure) => {
-            error!("{failure:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "there is no log yet")]
-fn tracing_fallback(error: &(dyn std::error::Error + 'static)) {
-    eprintln!("gantry-controller: {}", rpc::causes(error));
+    let log = options.log.clone();
+    shell::run(&log, run(options)).await
 }
 
 async fn run(options: Options) -> anyhow::Result<Ended> {
+    shell::raise_file_limit();
     std::fs::create_dir_all(&options.state)
         .with_context(|| format!("making the folder {}", options.state.display()))?;
     let authority = Arc::new(Authority::open(&options.state)?);

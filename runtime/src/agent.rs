@@ -14,6 +14,7 @@ use std::time::Duration;
 use gantry_model::agent::{AgentKind, AgentName};
 use gantry_model::name::{ApplianceName, ServiceName};
 use gantry_model::plan::ServicePlan;
+use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use tokio::sync::watch;
 use tracing::info;
@@ -67,15 +68,29 @@ pub trait Observe: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Verdicts and check results that are new since `since` (0: all), and what to ask with next.
-    fn verdicts(&self, since: u64) -> (Vec<pb::Verdict>, u64) {
-        (Vec::new(), since)
+    /// Verdicts that changed since version `since`; 0 asks for all.
+    fn news(&self, since: u64) -> News {
+        News { whole: since == 0, verdicts: Vec::new(), version: since }
     }
 
-    /// Changes when a verdict changed its mind and must be told at once.
-    fn verdict_changes(&self) -> watch::Receiver<u64> {
+    /// Changes when a verdict changed and must be told at once.
+    fn changes(&self) -> watch::Receiver<u64> {
         watch::channel(0).1
     }
+
+    /// Every verdict with its newest check result, for people to look at.
+    fn newest(&self) -> Vec<pb::Verdict> {
+        Vec::new()
+    }
+}
+
+/// What is new since a version.
+#[derive(Debug)]
+pub struct News {
+    /// The verdicts are all there are.
+    pub whole: bool,
+    pub verdicts: Vec<pb::Verdict>,
+    pub version: u64,
 }
 
 /// An agent cannot start.
@@ -94,14 +109,14 @@ pub enum AgentError {
 /// What the following half tells the reporting half.
 type Outcome = watch::Receiver<Option<pb::Applied>>;
 
-/// Starts the loop in `tasks`. First of all, what the ledger holds is put in force.
+/// Starts the loop in `tasks`. First of all, what the ledger holds is put in force; gives that.
 pub async fn start(
     tasks: &mut Tasks,
     kind: AgentKind,
     options: &AgentOptions,
     apply: impl Apply,
     observe: Arc<dyn Observe>,
-) -> Result<(), AgentError> {
+) -> Result<Vec<ServicePlan>, AgentError> {
     let identity = Identity::load(&options.identity)?;
     let appliance: ApplianceName = identity
         .name()
@@ -112,6 +127,8 @@ pub async fn start(
     let (ledger, desired) = Ledger::open(&options.state)?;
     info!(agent = %name, revision = %desired.revision(), services = desired.services().len(),
         "starting from the ledger");
+    let held =
+        desired.services().values().filter_map(|plan| wire::decode_plan(plan).ok()).collect();
     let (told, outcome) = watch::channel(None);
     let this = identity_message(&name);
     let mut follower =
@@ -120,7 +137,7 @@ pub async fn start(
     let stop = tasks.stop();
     tasks.start("follow", follower.run(stop.clone()));
     tasks.start("report", report::run(channel, this, outcome, observe, stop));
-    Ok(())
+    Ok(held)
 }
 
 fn identity_message(name: &AgentName) -> pb::AgentIdentity {

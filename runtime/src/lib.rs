@@ -12,4 +12,5 @@ pub mod identity;
 pub mod join;
 pub mod log;
 pub mod rpc;
+pub mod shell;
 pub mod tasks;

@@ -1,5 +1,7 @@
 //! Logs: lines on standard error, for people or as JSON.
 
+use std::io::IsTerminal;
+
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -37,7 +39,9 @@ pub fn start(options: &LogOptions) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(&options.log)
         .map_err(|source| LogError { filter: options.log.clone(), source })?;
     let writer = BoxMakeWriter::new(std::io::stderr);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let colours = std::io::stderr().is_terminal();
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
     match options.log_format {
         LogFormat::Text => lines.with_target(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),

@@ -34,7 +34,7 @@ pub(crate) struct Invite {
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Example:
-  gantry join --controller https://lb-controller:7443 --token gantry1.… --dir /etc/gantry/identity")]
+  gantry join --controller https://lb-controller:7443 --token gantry1.… --dir /var/lib/gantry/identity")]
 pub(crate) struct Join {
     /// What gantry invite printed
     #[arg(long, env = "GANTRY_TOKEN", hide_env_values = true)]
@@ -56,7 +56,7 @@ pub(crate) async fn invite(arguments: Invite, session: &Session) -> Result<()> {
     let controller = &session.target.controller;
     Ok(output::line(format_args!(
         "token    {token}\nexpires  {expires}, or when it is used\n\nOn {appliance}, type:\n  gantry \
-         join --controller {controller} --token {token} --dir /etc/gantry/identity",
+         join --controller {controller} --token {token} --dir /var/lib/gantry/identity",
         token = answer.token,
         appliance = name.appliance,
     ))?)

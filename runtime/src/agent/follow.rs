@@ -159,7 +159,6 @@ impl<A: Apply> Follower<A> {
         tokio::task::block_in_place(|| self.ledger.tidy(&self.desired)).map_err(Broken::Ledger)
     }
 
-    /// Removals first: what is new may need the address of what goes.
     async fn put_in_force(&self, touched: Touched) {
         let plans: Vec<_> = touched
             .upserted
@@ -240,6 +239,8 @@ impl<A: Apply> Follower<A> {
 }
 
 impl<A: Apply> Force<A> {
+    /// Removals first: what is new may need the address of what goes. For the same reason what is
+    /// rejected has a second try when the rest is in force.
     fn change(&mut self, removed: &[String], plans: Vec<(String, Bytes)>) {
         for name in removed {
             self.rejected.remove(name);
@@ -247,22 +248,39 @@ impl<A: Apply> Force<A> {
                 self.apply.remove(&name);
             }
         }
+        let mut again = Vec::new();
+        let alone = plans.len() == 1;
         for (name, plan) in plans {
-            let put = wire::decode_plan(&plan).map_err(|why| Rejection {
-                reason: "UNREADABLE".to_owned(),
-                field: String::new(),
-                message: format!("this version of the agent cannot read it ({why}); update it"),
-            });
-            match put.and_then(|plan| self.apply.put(plan)) {
+            match self.put(&plan) {
                 Ok(()) => drop(self.rejected.remove(&name)),
-                Err(rejection) if self.rejected.get(&name) == Some(&rejection) => {}
-                Err(rejection) => {
-                    let Rejection { reason, field, message } = &rejection;
-                    warn!(service = name, reason, field, message, "not in force");
-                    self.rejected.insert(name, rejection);
-                }
+                Err(rejection) if alone => self.reject(name, rejection),
+                Err(_) => again.push((name, plan)),
             }
         }
+        for (name, plan) in again {
+            match self.put(&plan) {
+                Ok(()) => drop(self.rejected.remove(&name)),
+                Err(rejection) => self.reject(name, rejection),
+            }
+        }
+    }
+
+    fn put(&mut self, plan: &[u8]) -> Result<(), Rejection> {
+        let plan = wire::decode_plan(plan).map_err(|why| Rejection {
+            reason: "UNREADABLE".to_owned(),
+            field: String::new(),
+            message: format!("this version of the agent cannot read it ({why}); update it"),
+        })?;
+        self.apply.put(plan)
+    }
+
+    fn reject(&mut self, service: String, rejection: Rejection) {
+        if self.rejected.get(&service) == Some(&rejection) {
+            return;
+        }
+        let Rejection { reason, field, message } = &rejection;
+        warn!(service, reason, field, message, "not in force");
+        self.rejected.insert(service, rejection);
     }
 
     fn rejections(&self, agent: &pb::AgentIdentity) -> Vec<v1::Rejection> {

@@ -9,16 +9,20 @@ use std::time::Duration;
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::agent::v1::agent_service_client::AgentServiceClient;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{debug, warn};
 
-use super::{Observe, Outcome, PATIENCE};
+use super::{News, Observe, Outcome, PATIENCE};
 use crate::backoff::Backoff;
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the newest checks said is for people, who look less often.
+const SAMPLES_PER_RESULTS: u32 = 3;
 
 pub(super) async fn run(
     channel: Channel,
@@ -34,9 +38,11 @@ pub(super) async fn run(
                 agent: agent.clone(),
                 outcome: outcome.clone(),
                 observe: Arc::clone(&observe),
-                verdict_changes: observe.verdict_changes(),
+                news_comes: observe.changes(),
                 sequence: 0,
-                verdicts_until: 0,
+                version: 0,
+                next_sample: Instant::now() + SAMPLE_INTERVAL,
+                samples_sent: 0,
                 sample_interval: SAMPLE_INTERVAL,
             };
             let ended = reporter.report(channel.clone(), &mut backoff).await;
@@ -51,9 +57,11 @@ struct Reporter {
     agent: pb::AgentIdentity,
     outcome: Outcome,
     observe: Arc<dyn Observe>,
-    verdict_changes: watch::Receiver<u64>,
+    news_comes: watch::Receiver<u64>,
     sequence: i64,
-    verdicts_until: u64,
+    version: u64,
+    next_sample: Instant,
+    samples_sent: u32,
     sample_interval: Duration,
 }
 
@@ -100,21 +108,29 @@ impl Reporter {
                 let applied = self.outcome.borrow_and_update().clone();
                 Ok(Some(self.message(|message| message.applied = applied)))
             }
-            Ok(()) = self.verdict_changes.changed() => {
-                let (verdicts, until) = self.observe.verdicts(self.verdicts_until);
-                self.verdicts_until = until;
-                Ok(Some(self.message(|message| message.verdicts = verdicts)))
+            Ok(()) = self.news_comes.changed() => {
+                let news = self.observe.news(self.version);
+                if news.whole {
+                    return Ok(Some(self.everything()));
+                }
+                self.version = news.version;
+                Ok(Some(self.message(|message| message.verdicts = news.verdicts)))
             }
-            () = tokio::time::sleep(self.sample_interval) => {
-                let samples = self.observe.samples();
-                let (verdicts, until) = self.observe.verdicts(self.verdicts_until);
-                self.verdicts_until = until;
-                Ok(Some(self.message(|message| {
-                    message.samples = samples;
-                    message.verdicts = verdicts;
-                })))
-            }
+            () = tokio::time::sleep_until(self.next_sample) => Ok(Some(self.sample())),
         }
+    }
+
+    /// Counters now, and from time to time what the newest checks said.
+    fn sample(&mut self) -> pb::ReportRequest {
+        self.next_sample = Instant::now() + self.sample_interval;
+        self.samples_sent += 1;
+        let samples = self.observe.samples();
+        let results = self.samples_sent.is_multiple_of(SAMPLES_PER_RESULTS);
+        let verdicts = if results { self.observe.newest() } else { Vec::new() };
+        self.message(|message| {
+            message.samples = samples;
+            message.verdicts = verdicts;
+        })
     }
 
     fn obey(&mut self, answer: &pb::ReportResponse) -> Option<pb::ReportRequest> {
@@ -129,8 +145,9 @@ impl Reporter {
     }
 
     fn everything(&mut self) -> pb::ReportRequest {
-        let (verdicts, until) = self.observe.verdicts(0);
-        self.verdicts_until = until;
+        self.news_comes.mark_unchanged();
+        let News { verdicts, version, .. } = self.observe.news(0);
+        self.version = version;
         let applied = self.outcome.borrow_and_update().clone();
         let samples = self.observe.samples();
         let agent = self.agent.clone();

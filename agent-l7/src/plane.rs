@@ -1,0 +1,288 @@
+//! The data plane as a whole: workers that carry the traffic, and the services in force.
+//!
+//! A [`Plane`] is driven by one control thread. Putting a service in force costs in proportion to
+//! that service, whatever else runs, and no call waits for a worker. What is refused changes
+//! nothing; what is put again keeps its sockets, its counts and its connections, as far as the new
+//! form has them.
+
+use std::collections::HashMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use gantry_model::name::{ServerName, ServiceName};
+use gantry_model::server::RealServer;
+use gantry_model::service::{Layer7, VirtualService};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::error;
+
+use crate::server::Server;
+use crate::service::{Entry, Routing, Service};
+use crate::stats::{Sample, ServerSample, TrafficSample};
+use crate::worker::{Mailbox, Message, Worker};
+
+use listeners::{Claims, Listeners};
+
+pub use refusal::Refusal;
+
+mod listeners;
+mod refusal;
+
+/// How a plane is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads that carry traffic.
+    pub workers: NonZeroUsize,
+}
+
+/// The data plane. Dropping it ends all connections.
+#[derive(Debug)]
+pub struct Plane {
+    services: HashMap<ServiceName, Deployed>,
+    /// What the health checks said last, also of servers that are yet to come.
+    verdicts: HashMap<ServerName, bool>,
+    claims: Claims,
+    next_serial: u64,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why a plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaneError {
+    #[error("open the descriptors of a worker")]
+    OpenWorker(#[source] io::Error),
+    #[error("start the thread of a worker")]
+    StartThread(#[source] io::Error),
+}
+
+/// One service in force.
+#[derive(Debug)]
+struct Deployed {
+    service: Arc<Service>,
+    listeners: Listeners,
+    /// Servers that the service no longer has, but whose last connections may still be ending.
+    leaving: Vec<Arc<Server>>,
+    /// The traffic of those that have left.
+    left: TrafficSample,
+}
+
+impl Settings {
+    /// One worker for each processor that this process may use.
+    pub fn for_this_machine() -> Self {
+        Self { workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN) }
+    }
+}
+
+impl Plane {
+    pub fn start(settings: Settings) -> Result<Self, PlaneError> {
+        raise_descriptor_limit();
+        let count = settings.workers.get();
+        let mailboxes: Result<Arc<[_]>, _> =
+            (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
+        let mailboxes = mailboxes.map_err(|error| PlaneError::OpenWorker(error.into()))?;
+        let mut plane = Self {
+            services: HashMap::new(),
+            verdicts: HashMap::new(),
+            claims: Claims::default(),
+            next_serial: 0,
+            mailboxes: Arc::clone(&mailboxes),
+            threads: Vec::with_capacity(count),
+        };
+        for (at, mailbox) in mailboxes.iter().enumerate() {
+            let worker = Worker::new(at, Arc::clone(mailbox))
+                .map_err(|error| PlaneError::OpenWorker(error.into()))?;
+            plane.threads.push(start_thread(at, worker).map_err(PlaneError::StartThread)?);
+        }
+        Ok(plane)
+    }
+
+    /// Puts one virtual service in force, new or changed, with all of its real servers. If it is
+    /// refused, what was in force before stays so.
+    pub fn put(
+        &mut self,
+        service: Arc<VirtualService>,
+        servers: Vec<Arc<RealServer>>,
+    ) -> Result<(), Refusal> {
+        let layer7 = refusal::check(&service)?;
+        let before = self.services.get(&service.name).map(|deployed| &deployed.listeners);
+        let opened = listeners::open(&service, before, &self.claims, self.mailboxes.len())?;
+
+        let mut deployed = match self.services.remove(&service.name) {
+            Some(deployed) => deployed,
+            None => self.deploy(&service, layer7),
+        };
+        let unsettled = self.route(&mut deployed, layer7, &service, &servers);
+        deployed.service.set_closed(service.disabled);
+        deployed.listeners.change(opened, &deployed.service, &mut self.claims, &self.mailboxes);
+        if unsettled || service.disabled {
+            self.review(&deployed.service);
+        }
+        deployed.service.reconsider();
+        self.services.insert(service.name.clone(), deployed);
+        Ok(())
+    }
+
+    /// Takes a service out of force: it listens no more, and its connections are reset.
+    pub fn remove(&mut self, name: &ServiceName) {
+        let Some(mut deployed) = self.services.remove(name) else { return };
+        deployed.service.set_closed(true);
+        deployed.listeners.close(&mut self.claims, &self.mailboxes);
+        for entry in &deployed.service.routing().servers {
+            self.verdicts.remove(&entry.live.name);
+        }
+        self.review(&deployed.service);
+    }
+
+    /// Takes in what the health checks say of a server; `None`: nothing is known.
+    pub fn verdict(&mut self, server: &ServerName, healthy: Option<bool>) {
+        match healthy {
+            Some(healthy) => self.verdicts.insert(server.clone(), healthy),
+            None => self.verdicts.remove(server),
+        };
+        let Some(deployed) = self.services.get(&server.service) else { return };
+        if let Some(live) = deployed.service.routing().live(&server.server) {
+            live.judge(healthy);
+            deployed.service.reconsider();
+        }
+    }
+
+    /// The figures of every service in force, in no order.
+    pub fn samples(&self) -> Vec<Sample> {
+        self.services.values().map(Deployed::sample).collect()
+    }
+
+    /// Ends all connections and waits for the workers.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    fn deploy(&mut self, config: &VirtualService, layer7: &Layer7) -> Deployed {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let routing = Routing::new(layer7, config, Vec::new(), None);
+        let workers = Arc::clone(&self.mailboxes);
+        Deployed {
+            service: Arc::new(Service::new(config.name.clone(), serial, routing, workers)),
+            listeners: Listeners::default(),
+            leaving: Vec::new(),
+            left: TrafficSample::default(),
+        }
+    }
+
+    /// Swaps the routing; true if connections that exist may have to end for it.
+    fn route(
+        &mut self,
+        deployed: &mut Deployed,
+        layer7: &Layer7,
+        config: &VirtualService,
+        servers: &[Arc<RealServer>],
+    ) -> bool {
+        let before = deployed.service.routing();
+        let entries: Vec<Entry> = servers
+            .iter()
+            .map(|server| {
+                let live = before.live(&server.name.server).cloned().unwrap_or_else(|| {
+                    let health = self.verdicts.get(&server.name).copied();
+                    Arc::new(Server::new(server.name.clone(), health))
+                });
+                live.configure(server);
+                Entry::new(Arc::clone(server), live)
+            })
+            .collect();
+        let mut unsettled = entries.iter().any(|entry| !entry.live.is_settled());
+        let routing = Routing::new(layer7, config, entries, Some(&before));
+        for entry in &before.servers {
+            if routing.live(&entry.live.name.server).is_none() {
+                self.verdicts.remove(&entry.live.name);
+                entry.live.dismiss();
+                deployed.leaving.push(Arc::clone(&entry.live));
+                unsettled = true;
+            }
+        }
+        deployed.service.route(routing);
+        drop(before);
+        deployed.see_off();
+        unsettled
+    }
+
+    fn review(&self, service: &Arc<Service>) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.send(Message::Review(Arc::clone(service)));
+        }
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.send(Message::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a worker that panics ends the process");
+        }
+    }
+}
+
+impl Deployed {
+    /// Adds up those of the leaving servers that nobody uses any more.
+    fn see_off(&mut self) {
+        let left = &mut self.left;
+        self.leaving.retain(|server| {
+            let in_use = Arc::strong_count(server) > 1;
+            if !in_use {
+                *left += server.traffic.sample();
+            }
+            in_use
+        });
+    }
+
+    fn sample(&self) -> Sample {
+        let counts = &self.service.counts;
+        let mut servers = Vec::new();
+        let mut traffic = self.left;
+        traffic += self.service.fallback.sample();
+        self.leaving.iter().for_each(|server| traffic += server.traffic.sample());
+        for entry in &self.service.routing().servers {
+            let of_server = entry.live.traffic.sample();
+            traffic += of_server;
+            servers.push(ServerSample {
+                server: entry.live.name.clone(),
+                active: entry.live.slots.active(),
+                traffic: of_server,
+            });
+        }
+        Sample {
+            service: self.service.name.clone(),
+            active: counts.active.get(),
+            queued: self.service.waiting() as u64,
+            accepted: counts.accepted.get(),
+            traffic,
+            queue_timeouts: counts.queue_timeouts.get(),
+            unserved: counts.unserved.get(),
+            idle_timeouts: counts.idle_timeouts.get(),
+            panics: counts.panics.get(),
+            servers,
+        }
+    }
+}
+
+fn start_thread(at: usize, worker: Worker) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+            error!(worker = at, "a worker panicked, ending the process");
+            std::process::abort();
+        }
+    })
+}
+
+/// A connection takes two descriptors, a listener one on each worker: as many as may be had.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let soft = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, soft) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,0 +1,111 @@
+//! What this proxy cannot carry out, said so that an operator knows what to do.
+
+use std::net::SocketAddr;
+
+use gantry_model::name::ServiceName;
+use gantry_model::service::{Forwarding, Layer7, Mode, PersistenceKey, Protocol, VirtualService};
+use rustix::io::Errno;
+
+/// Why a service was not put in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct Refusal {
+    /// For programs, in capitals.
+    pub reason: &'static str,
+    /// The field that has to change, as the API names it.
+    pub field: String,
+    /// For people: what is wrong and what to do.
+    pub message: String,
+}
+
+/// The layer 7 settings of a service that can be carried out.
+pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
+    let Forwarding::Layer7(layer7) = &service.forwarding else {
+        return Err(refusal(
+            "UNSUPPORTED_FORWARDING",
+            "forwarding",
+            "the proxy carries layer 7 services only: leave this one to the layer 4 agent",
+        ));
+    };
+    for (refused, reason, field, message) in [
+        (
+            service.listener.protocol != Protocol::Tcp,
+            "UNSUPPORTED_PROTOCOL",
+            "listener.protocol",
+            "the proxy listens on TCP only: use layer 4 forwarding for UDP",
+        ),
+        (
+            layer7.mode != Mode::Tcp,
+            "UNSUPPORTED_MODE",
+            "layer7.mode",
+            "this proxy carries mode TCP only: use it, and the bytes pass unchanged",
+        ),
+        (
+            layer7.certificate.is_some(),
+            "UNSUPPORTED_CERTIFICATE",
+            "layer7.certificate",
+            "this proxy does not terminate TLS: unset the certificate to pass TLS through",
+        ),
+        (
+            layer7.reencrypt,
+            "UNSUPPORTED_REENCRYPT",
+            "layer7.reencrypt",
+            "this proxy does not speak TLS to real servers: unset it",
+        ),
+        (
+            layer7.send_proxy_protocol,
+            "UNSUPPORTED_PROXY_PROTOCOL",
+            "layer7.send_proxy_protocol",
+            "this proxy does not send PROXY protocol headers: unset it",
+        ),
+        (
+            service.persistence.is_some_and(|given| given.key != PersistenceKey::SourceIp),
+            "UNSUPPORTED_PERSISTENCE",
+            "persistence.key",
+            "this proxy knows clients by their source address only: use SOURCE_IP",
+        ),
+    ] {
+        if refused {
+            return Err(refusal(reason, field, message));
+        }
+    }
+    Ok(layer7)
+}
+
+/// Another service listens at `address`.
+pub(super) fn taken(address: SocketAddr, holder: &ServiceName) -> Refusal {
+    let message = format!("{holder} listens at {address}: use another address or port");
+    refusal("ADDRESS_IN_USE", "listener.address", &message)
+}
+
+/// Why nobody can listen at `address`.
+pub(super) fn cannot_listen(address: SocketAddr, error: Errno) -> Refusal {
+    let (reason, field, advice) = match error {
+        Errno::ADDRINUSE => (
+            "ADDRESS_IN_USE",
+            "listener.address",
+            "somebody else listens there: stop it, or use another address or port",
+        ),
+        Errno::ACCESS | Errno::PERM => (
+            "PERMISSION_DENIED",
+            "listener.ports",
+            "grant the agent CAP_NET_BIND_SERVICE, or use ports from 1024",
+        ),
+        Errno::MFILE | Errno::NFILE => (
+            "OUT_OF_DESCRIPTORS",
+            "listener.ports",
+            "no file descriptors are left: raise LimitNOFILE of the agent, or use fewer ports",
+        ),
+        Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL => (
+            "ADDRESS_UNAVAILABLE",
+            "listener.address",
+            "this machine cannot have such an address: use another, or enable its family",
+        ),
+        _ => ("LISTEN_FAILED", "listener.address", "see the agent's machine for the cause"),
+    };
+    refusal(reason, field, &format!("cannot listen at {address}: {error}; {advice}"))
+}
+
+fn refusal(reason: &'static str, field: &str, message: &str) -> Refusal {
+    Refusal { reason, field: field.to_owned(), message: message.to_owned() }
+}

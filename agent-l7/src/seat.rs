@@ -1,0 +1,68 @@
+//! A connection's hold on a real server, and who asks for one.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use gantry_model::service::Endpoint;
+
+use crate::pick;
+use crate::server::Server;
+use crate::service::Service;
+use crate::sticky::Lease;
+
+/// A client that is to be given a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Visitor {
+    pub(crate) client: IpAddr,
+    /// The servers that this connection tried and that failed it.
+    pub(crate) tried: Vec<Arc<Server>>,
+}
+
+/// One of a server's slots. It is given back when the seat is dropped, wherever that happens, and
+/// goes to the first in line that may use it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) server: Arc<Server>,
+    /// Where the server was when it was chosen.
+    pub(crate) endpoint: Endpoint,
+    service: Arc<Service>,
+    lease: Option<Lease>,
+}
+
+impl Visitor {
+    pub(crate) fn new(client: IpAddr) -> Self {
+        Self { client: client.to_canonical(), tried: Vec::new() }
+    }
+
+    pub(crate) fn has_tried(&self, server: &Arc<Server>) -> bool {
+        self.tried.iter().any(|tried| Arc::ptr_eq(tried, server))
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        match self.client {
+            IpAddr::V4(address) => pick::hash(&address.octets()),
+            IpAddr::V6(address) => pick::hash(&address.octets()),
+        }
+    }
+}
+
+impl Seat {
+    /// Wraps a slot of `server` that has been taken.
+    pub(crate) fn new(
+        service: Arc<Service>,
+        server: Arc<Server>,
+        endpoint: Endpoint,
+        lease: Option<Lease>,
+    ) -> Self {
+        Self { server, endpoint, service, lease }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // The lease first: who gets the slot may be the same client.
+        self.lease = None;
+        self.server.slots.release();
+        self.service.hand_out();
+    }
+}

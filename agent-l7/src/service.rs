@@ -1,0 +1,337 @@
+//! A virtual service while it runs: where its connections are routed, and who waits.
+//!
+//! The routing is an immutable snapshot, swapped as a whole. Seats are given without a lock while
+//! nobody waits. Once somebody does, newcomers join the line too, and every seat that comes free
+//! goes, under the line's lock, to the first waiter that may use it: nobody is overtaken, nobody is
+//! woken in vain. Nothing here opens or closes a socket.
+//!
+//! Locks are taken in this order: the line, then a shard of the persistence table. A seat is never
+//! dropped under either.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use gantry_model::name::{Id, ServiceName};
+use gantry_model::server::{AdminState, RealServer};
+use gantry_model::service::{Algorithm, Endpoint, Layer7, Persistence, Strategy, VirtualService};
+use gantry_runtime::clock;
+
+use crate::pick::{self, Candidate, Choice, Rule};
+use crate::queue::{Held, Place, Queue, Ticket, Waiter};
+use crate::seat::{Seat, Visitor};
+use crate::server::Server;
+use crate::stats::{ServiceCounts, Traffic};
+use crate::sticky::{Lease, Sticky};
+use crate::worker::{Mailbox, Message};
+
+pub(crate) struct Service {
+    pub(crate) name: ServiceName,
+    /// Unique among all services that this plane ever had.
+    pub(crate) serial: u64,
+    pub(crate) counts: ServiceCounts,
+    /// What the fallback carries.
+    pub(crate) fallback: Arc<Traffic>,
+    routing: ArcSwap<Routing>,
+    closed: AtomicBool,
+    queue: Queue,
+    /// Where the round stands: the pass of the server chosen last.
+    round: AtomicU64,
+    workers: Arc<[Arc<Mailbox>]>,
+}
+
+/// Where a service's connections may go, as configured.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    pub(crate) layer7: Layer7,
+    pub(crate) fallback: Option<Endpoint>,
+    pub(crate) servers: Vec<Entry>,
+    rule: Rule,
+    sticky: Option<(Persistence, Arc<Sticky>)>,
+}
+
+/// One real server of a snapshot.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) config: Arc<RealServer>,
+    pub(crate) live: Arc<Server>,
+    key: u64,
+}
+
+/// The answer to a client that asks for a server.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    Seat(Seat),
+    Wait(Ticket),
+    /// No real server is in service for this client.
+    Nobody,
+}
+
+/// Why there is no seat.
+enum Unseated {
+    Full,
+    Nobody,
+}
+
+impl Service {
+    pub(crate) fn new(
+        name: ServiceName,
+        serial: u64,
+        routing: Routing,
+        workers: Arc<[Arc<Mailbox>]>,
+    ) -> Self {
+        Self {
+            name,
+            serial,
+            counts: ServiceCounts::default(),
+            fallback: Arc::default(),
+            routing: ArcSwap::from_pointee(routing),
+            closed: AtomicBool::new(false),
+            queue: Queue::default(),
+            round: AtomicU64::new(0),
+            workers,
+        }
+    }
+
+    pub(crate) fn routing(&self) -> Arc<Routing> {
+        self.routing.load_full()
+    }
+
+    pub(crate) fn route(&self, routing: Routing) {
+        self.routing.store(Arc::new(routing));
+    }
+
+    /// Removed or disabled: its connections are to end.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    pub(crate) fn set_closed(&self, closed: bool) {
+        self.closed.store(closed, SeqCst);
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// Gives `visitor` a seat, or a place in line.
+    pub(crate) fn admit(self: &Arc<Self>, visitor: &Visitor, place: Place) -> Admission {
+        if self.queue.waiting() == 0 {
+            match self.seat(&self.routing.load(), visitor, None) {
+                Ok(seat) => return Admission::Seat(seat),
+                Err(Unseated::Nobody) => return Admission::Nobody,
+                Err(Unseated::Full) => {}
+            }
+        }
+        let mut line = self.queue.hold();
+        if self.is_hopeless(visitor, &self.routing.load()) {
+            return Admission::Nobody;
+        }
+        let ticket = line.join(Waiter { visitor: visitor.clone(), place });
+        let mut granted = self.serve(&mut line);
+        drop(line);
+        let own = granted.iter().position(|(at, _)| *at == place).map(|at| granted.remove(at).1);
+        self.deliver(granted);
+        own.map_or(Admission::Wait(ticket), Admission::Seat)
+    }
+
+    /// Whether the waiter was still in line. If not, a seat or a recall is on its way to it.
+    pub(crate) fn leave(&self, ticket: Ticket) -> bool {
+        self.queue.leave(ticket)
+    }
+
+    /// Gives what is free to those that wait.
+    pub(crate) fn hand_out(self: &Arc<Self>) {
+        if self.queue.waiting() > 0 {
+            let granted = self.serve(&mut self.queue.hold());
+            self.deliver(granted);
+        }
+    }
+
+    /// Looks at every waiter again after a change of the configuration or of somebody's health.
+    pub(crate) fn reconsider(self: &Arc<Self>) {
+        if self.queue.waiting() == 0 {
+            return;
+        }
+        let mut line = self.queue.hold();
+        let routing = self.routing.load();
+        let hopeless = |waiter: &Waiter| self.is_hopeless(&waiter.visitor, &routing);
+        let recalled: Vec<Ticket> = line
+            .in_order()
+            .filter(|(_, waiter)| hopeless(waiter))
+            .map(|(ticket, _)| ticket)
+            .collect();
+        for waiter in recalled.into_iter().filter_map(|ticket| line.take(ticket)) {
+            self.workers[waiter.place.worker].send(Message::Recall(waiter.place.key));
+        }
+        let granted = self.serve(&mut line);
+        drop(line);
+        self.deliver(granted);
+    }
+
+    /// Seats waiters in order, until nothing is free. A server that was full when the round began
+    /// is left for the next round, which whoever freed it begins: otherwise one far behind in line
+    /// might get what one in front was just refused.
+    fn serve(self: &Arc<Self>, line: &mut Held<'_>) -> Vec<(Place, Seat)> {
+        let routing = self.routing.load();
+        let mut offer: Vec<bool> =
+            routing.servers.iter().map(|server| server.live.slots.has_room()).collect();
+        let mut seated = Vec::new();
+        for (ticket, waiter) in line.in_order() {
+            if !offer.contains(&true) {
+                break;
+            }
+            if let Ok(seat) = self.seat(&routing, &waiter.visitor, Some(&mut offer)) {
+                seated.push((ticket, seat));
+            }
+        }
+        let leave = |(ticket, seat)| {
+            (line.take(ticket).expect("nobody leaves while the line is held").place, seat)
+        };
+        seated.into_iter().map(leave).collect()
+    }
+
+    fn deliver(&self, granted: Vec<(Place, Seat)>) {
+        for (place, seat) in granted {
+            self.workers[place.worker].send(Message::Seat(place.key, seat));
+        }
+    }
+
+    /// No server would do, even if all of them had room.
+    fn is_hopeless(self: &Arc<Self>, visitor: &Visitor, routing: &Routing) -> bool {
+        let mut nothing = vec![false; routing.servers.len()];
+        matches!(self.seat(routing, visitor, Some(&mut nothing)), Err(Unseated::Nobody))
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        routing: &Routing,
+        visitor: &Visitor,
+        offer: Option<&mut Vec<bool>>,
+    ) -> Result<Seat, Unseated> {
+        let Some((persistence, table)) = &routing.sticky else {
+            let at = self.take(routing, visitor, None, offer)?;
+            return Ok(self.seat_at(&routing.servers[at], None));
+        };
+        let (at, lease) = table.settle(visitor.client, persistence.timeout, |home| {
+            let at = self.take(routing, visitor, home, offer)?;
+            Ok((routing.servers[at].live.name.server.clone(), at))
+        })?;
+        Ok(self.seat_at(&routing.servers[at], Some(lease)))
+    }
+
+    fn seat_at(self: &Arc<Self>, entry: &Entry, lease: Option<Lease>) -> Seat {
+        let server = Arc::clone(&entry.live);
+        Seat::new(Arc::clone(self), server, entry.config.endpoint, lease)
+    }
+
+    /// Takes a slot of the server that the rule chooses; `offer` limits what is there to take.
+    fn take(
+        &self,
+        routing: &Routing,
+        visitor: &Visitor,
+        home: Option<&Id>,
+        mut offer: Option<&mut Vec<bool>>,
+    ) -> Result<usize, Unseated> {
+        let mut field = self.field(routing, visitor, offer.as_deref().map(Vec::as_slice));
+        let home = home.and_then(|home| routing.position(home));
+        loop {
+            let at = match pick::choose(routing.rule, &field, visitor.hash(), home) {
+                Choice::Server(at) => at,
+                Choice::Wait => return Err(Unseated::Full),
+                Choice::Nobody => return Err(Unseated::Nobody),
+            };
+            let server = &routing.servers[at].live;
+            field[at].room = server.slots.take();
+            if let Some(offer) = offer.as_mut() {
+                offer[at] = field[at].room && server.slots.has_room();
+            }
+            if field[at].room {
+                self.turn(server, &field[at]);
+                return Ok(at);
+            }
+        }
+    }
+
+    fn turn(&self, server: &Server, chosen: &Candidate) {
+        self.round.fetch_max(chosen.pass, Relaxed);
+        server.move_on(chosen.pass, pick::stride(chosen.weight));
+    }
+
+    fn field(
+        &self,
+        routing: &Routing,
+        visitor: &Visitor,
+        offer: Option<&[bool]>,
+    ) -> Vec<Candidate> {
+        let (now, floor) = (clock::monotonic(), self.round.load(Relaxed));
+        let candidate = |(at, entry): (usize, &Entry)| Candidate {
+            tried: visitor.has_tried(&entry.live),
+            room: offer.map_or_else(|| entry.live.slots.has_room(), |offer| offer[at]),
+            ..entry.candidate(now, floor)
+        };
+        routing.servers.iter().enumerate().map(candidate).collect()
+    }
+}
+
+impl Routing {
+    /// The servers in the order of their names; `before` is what this snapshot replaces.
+    pub(crate) fn new(
+        layer7: &Layer7,
+        config: &VirtualService,
+        mut servers: Vec<Entry>,
+        before: Option<&Self>,
+    ) -> Self {
+        servers.sort_by(|a, b| a.live.name.cmp(&b.live.name));
+        let rule = match (config.strategy, layer7.algorithm) {
+            (Strategy::Failover, _) => Rule::Failover,
+            (Strategy::Balance, Algorithm::WeightedLeastConnection) => Rule::LeastConnection,
+            (Strategy::Balance, Algorithm::WeightedRoundRobin) => Rule::RoundRobin,
+            (Strategy::Balance, Algorithm::SourceHash) => Rule::SourceHash,
+        };
+        let sticky = config.persistence.map(|persistence| {
+            let kept = before.and_then(|before| before.sticky.as_ref()).map(|(_, table)| table);
+            let kept = kept.filter(|table| table.counts_by(persistence.prefix)).cloned();
+            (persistence, kept.unwrap_or_else(|| Arc::new(Sticky::new(persistence.prefix))))
+        });
+        Self { layer7: layer7.clone(), fallback: config.fallback, servers, rule, sticky }
+    }
+
+    /// The live server of this name.
+    pub(crate) fn live(&self, server: &Id) -> Option<&Arc<Server>> {
+        self.position(server).map(|at| &self.servers[at].live)
+    }
+
+    fn position(&self, server: &Id) -> Option<usize> {
+        self.servers.binary_search_by(|entry| entry.live.name.server.cmp(server)).ok()
+    }
+}
+
+impl Entry {
+    pub(crate) fn new(config: Arc<RealServer>, live: Arc<Server>) -> Self {
+        let key = pick::hash(config.name.server.as_str().as_bytes());
+        Self { config, live, key }
+    }
+
+    fn candidate(&self, now: Instant, floor: u64) -> Candidate {
+        Candidate {
+            online: self.config.admin_state == AdminState::Online,
+            weight: self.config.weight.get(),
+            priority: self.config.priority,
+            health: self.live.health(),
+            suspect: self.live.is_suspect(now),
+            tried: false,
+            room: true,
+            active: self.live.slots.active(),
+            pass: self.live.pass(floor),
+            key: self.key,
+        }
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Service").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! The few ways in which this proxy makes and ends TCP sockets.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::{io, net};
+
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A socket bound to an address that need not exist yet; it does not listen.
+pub(crate) fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = bindable(address)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    // Accepted sockets inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Whether anybody listens at `address` already. Sockets that share a port would not tell.
+pub(crate) fn claim(address: SocketAddr) -> io::Result<()> {
+    net::bind(bindable(address)?, &address)
+}
+
+pub(crate) fn listen(socket: &OwnedFd) -> io::Result<()> {
+    net::listen(socket, BACKLOG)
+}
+
+/// Stops listening at once, whoever else holds the socket.
+pub(crate) fn stop_listening(socket: &OwnedFd) {
+    // It can only fail if the socket does not listen.
+    let _ = net::shutdown(socket, net::Shutdown::Both);
+}
+
+/// The next client, if one waits.
+pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
+    match net::acceptfrom_with(listener, FLAGS) {
+        Ok((client, peer)) => {
+            Ok(peer.and_then(|peer| SocketAddr::try_from(peer).ok()).map(|peer| (client, peer)))
+        }
+        Err(Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Begins to connect; the socket becomes writable when that has succeeded.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = net::socket_with(family(address), SocketType::STREAM, FLAGS, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    match net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the close of `socket` a reset, which tells the peer that something was cut short.
+pub(crate) fn reset_on_close(socket: impl AsFd) {
+    // Without it the close is a plain one: worse for the peer, but nothing to be done about.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+fn bindable(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = net::socket_with(family(address), SocketType::STREAM, FLAGS, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+        sockopt::set_ipv6_freebind(&socket, true)?;
+    } else {
+        sockopt::set_ip_freebind(&socket, true)?;
+    }
+    Ok(socket)
+}
+
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
+}

@@ -1,0 +1,109 @@
+//! What the plane counts, and the form in which it is read.
+//!
+//! Counters only grow and are relaxed atomics: the byte path takes no lock, and reading disturbs
+//! nobody. Two figures of one sample may be a connection apart.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use gantry_model::name::{ServerName, ServiceName};
+
+/// The figures of one virtual service, fallback included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    pub service: ServiceName,
+    /// Clients connected now, waiting ones included.
+    pub active: u64,
+    /// Clients waiting now for a server that is at its maximum.
+    pub queued: u64,
+    /// Clients ever accepted.
+    pub accepted: u64,
+    pub traffic: TrafficSample,
+    /// Clients reset because their time in the queue was over.
+    pub queue_timeouts: u64,
+    /// Clients reset because no real server and no fallback took them.
+    pub unserved: u64,
+    /// Connections ended because a side was silent for too long.
+    pub idle_timeouts: u64,
+    /// Connections ended by an error in the proxy itself.
+    pub panics: u64,
+    /// The real servers of the service, by name.
+    pub servers: Vec<ServerSample>,
+}
+
+/// The figures of one real server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSample {
+    pub server: ServerName,
+    /// Connections it has now, those being opened included.
+    pub active: u32,
+    pub traffic: TrafficSample,
+}
+
+/// What went to and from real servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrafficSample {
+    /// Connections established.
+    pub connections: u64,
+    /// Attempts that failed: refused, unreachable, timed out.
+    pub connect_failures: u64,
+    pub bytes_from_clients: u64,
+    pub bytes_to_clients: u64,
+}
+
+/// A counter that anyone may move.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+/// The traffic of one real server, or of a fallback.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) connections: Count,
+    pub(crate) connect_failures: Count,
+    pub(crate) from_clients: Count,
+    pub(crate) to_clients: Count,
+}
+
+/// What is counted for a service as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceCounts {
+    pub(crate) active: Count,
+    pub(crate) accepted: Count,
+    pub(crate) queue_timeouts: Count,
+    pub(crate) unserved: Count,
+    pub(crate) idle_timeouts: Count,
+    pub(crate) panics: Count,
+}
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+
+    pub(crate) fn sub(&self, less: u64) {
+        self.0.fetch_sub(less, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Traffic {
+    pub(crate) fn sample(&self) -> TrafficSample {
+        TrafficSample {
+            connections: self.connections.get(),
+            connect_failures: self.connect_failures.get(),
+            bytes_from_clients: self.from_clients.get(),
+            bytes_to_clients: self.to_clients.get(),
+        }
+    }
+}
+
+impl std::ops::AddAssign for TrafficSample {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.connect_failures += other.connect_failures;
+        self.bytes_from_clients += other.bytes_from_clients;
+        self.bytes_to_clients += other.bytes_to_clients;
+    }
+}

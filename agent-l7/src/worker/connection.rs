@@ -1,0 +1,208 @@
+//! One client's connection, from accept to the end of its relay.
+//!
+//! It passes events on to the stage it is in, and keeps `due` at the instant at which that stage
+//! wants to be looked at again. Its worker arms the timer, and drops the connection when it ends.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::event::epoll::EventFlags;
+
+use crate::queue::Place;
+use crate::relay::{End, Progress, Relay, Side};
+use crate::seat::Seat;
+use crate::server::Tenure;
+use crate::service::Service;
+use crate::slab::Key;
+
+use super::setup::{Setup, Step, Target};
+use super::{Desk, Listening};
+
+pub(super) struct Connection {
+    key: Key,
+    // Dropped in this order: whoever sees that the client has gone finds its seat free.
+    stage: Stage,
+    guest: Guest,
+    /// Has a turn coming.
+    ready: bool,
+    /// When the connection wants to be looked at without an event.
+    pub(super) due: Option<Instant>,
+    /// What the worker's timer is armed for.
+    pub(super) armed: Option<Instant>,
+}
+
+/// What becomes of a connection that has been attended to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Lives,
+    Ends,
+}
+
+enum Stage {
+    Setup(Box<Setup>),
+    Relaying(Box<Relaying>),
+    Over,
+}
+
+struct Relaying {
+    relay: Relay,
+    target: Target,
+}
+
+/// Counts a client in its service for as long as it is there.
+struct Guest(Arc<Service>);
+
+impl Connection {
+    pub(super) fn new(to: &Listening, key: Key, client: OwnedFd, address: IpAddr) -> Self {
+        let setup = Setup::new(Arc::clone(&to.service), to.port, client, address);
+        Self {
+            key,
+            stage: Stage::Setup(Box::new(setup)),
+            guest: Guest::new(Arc::clone(&to.service)),
+            ready: false,
+            due: None,
+            armed: None,
+        }
+    }
+
+    pub(super) fn service(&self) -> &Service {
+        &self.guest.0
+    }
+
+    /// Looks for a server.
+    pub(super) fn choose(&mut self, desk: &mut Desk) -> Fate {
+        self.set_up(desk, |setup, place, desk| setup.choose(place, desk))
+    }
+
+    /// The turn in line has come.
+    pub(super) fn seated(&mut self, seat: Seat, desk: &mut Desk) -> Fate {
+        self.set_up(desk, |setup, place, desk| setup.seated(seat, place, desk))
+    }
+
+    pub(super) fn event(&mut self, side: Side, flags: EventFlags, desk: &mut Desk) -> Fate {
+        match &mut self.stage {
+            Stage::Setup(_) => {
+                self.set_up(desk, |setup, place, desk| setup.event(side, flags, place, desk))
+            }
+            Stage::Relaying(relaying) => {
+                relaying.relay.notice(side, flags);
+                self.want_turn(desk);
+                Fate::Lives
+            }
+            Stage::Over => Fate::Ends,
+        }
+    }
+
+    /// Moves bytes.
+    pub(super) fn turn(&mut self, desk: &mut Desk) -> Fate {
+        self.ready = false;
+        let Stage::Relaying(relaying) = &mut self.stage else { return Fate::Lives };
+        match relaying.relay.turn(&mut desk.bench, desk.now) {
+            Progress::Waiting => {}
+            Progress::More => self.want_turn(desk),
+            Progress::Ended(end) => return self.end(end),
+        }
+        Fate::Lives
+    }
+
+    /// The configuration has changed.
+    pub(super) fn review(&mut self, desk: &mut Desk) -> Fate {
+        match &self.stage {
+            Stage::Setup(_) => self.set_up(desk, Setup::review),
+            Stage::Relaying(_) => self.reckon(desk),
+            Stage::Over => Fate::Ends,
+        }
+    }
+
+    /// The timer rang.
+    pub(super) fn ring(&mut self, desk: &mut Desk) -> Fate {
+        if let Stage::Setup(_) = self.stage {
+            return self.set_up(desk, Setup::ring);
+        }
+        let Stage::Relaying(relaying) = &self.stage else { return Fate::Ends };
+        if let Some(end) = relaying.relay.expired(desk.now) {
+            self.service().counts.idle_timeouts.add(1);
+            return self.end(end);
+        }
+        self.reckon(desk)
+    }
+
+    fn set_up(
+        &mut self,
+        desk: &mut Desk,
+        act: impl FnOnce(&mut Setup, Place, &mut Desk) -> Step,
+    ) -> Fate {
+        let place = Place { worker: desk.worker, key: self.key };
+        let Stage::Setup(setup) = &mut self.stage else { return Fate::Lives };
+        match act(setup, place, desk) {
+            Step::Pending => {
+                self.due = setup.due();
+                Fate::Lives
+            }
+            Step::Connected(server_seen) => self.relay(server_seen, desk),
+            Step::Failed => Fate::Ends,
+        }
+    }
+
+    fn relay(&mut self, server_seen: EventFlags, desk: &mut Desk) -> Fate {
+        let Stage::Setup(setup) = self.leave_stage() else { return Fate::Ends };
+        let Some(ready) = setup.finish(server_seen) else { return Fate::Ends };
+        let mut relay = Relay::new(ready.pair, desk.now);
+        relay.notice(Side::Client, ready.client_seen);
+        relay.notice(Side::Server, ready.server_seen);
+        self.stage = Stage::Relaying(Box::new(Relaying { relay, target: ready.target }));
+        self.want_turn(desk);
+        self.reckon(desk)
+    }
+
+    /// Whether the connection may stay, and until when.
+    fn reckon(&mut self, desk: &Desk) -> Fate {
+        let Stage::Relaying(relaying) = &self.stage else { return Fate::Lives };
+        let Relaying { relay, target } = &**relaying;
+        let tenure = if self.service().is_closed() { Tenure::Over } else { target.tenure() };
+        self.due = match tenure {
+            Tenure::Stay => Some(relay.deadline()),
+            Tenure::Until(end) if end > desk.now => Some(relay.deadline().min(end)),
+            Tenure::Until(_) | Tenure::Over => return Fate::Ends,
+        };
+        Fate::Lives
+    }
+
+    fn end(&mut self, end: End) -> Fate {
+        if let Stage::Relaying(relaying) = self.leave_stage() {
+            relaying.relay.close(end);
+        }
+        Fate::Ends
+    }
+
+    fn leave_stage(&mut self) -> Stage {
+        std::mem::replace(&mut self.stage, Stage::Over)
+    }
+
+    fn want_turn(&mut self, desk: &mut Desk) {
+        if !self.ready {
+            self.ready = true;
+            desk.ready.push_back(self.key);
+        }
+    }
+}
+
+impl Guest {
+    fn new(service: Arc<Service>) -> Self {
+        service.counts.active.add(1);
+        service.counts.accepted.add(1);
+        Self(service)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.counts.active.sub(1);
+    }
+}
+
+/// What a connection that only waits for bytes takes besides itself.
+#[cfg(test)]
+pub(super) const RELAYING: usize = size_of::<Relaying>();

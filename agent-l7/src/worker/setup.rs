@@ -1,0 +1,365 @@
+//! From an accepted client to a pair of connected sockets.
+//!
+//! A server is chosen and connected to; if that fails, another one at once, each at most once and
+//! all within a few times the connect timeout, and the client sees nothing of it. Where every
+//! server is at its maximum the client waits in line. When no server is left the fallback is
+//! tried, and without one the client is reset: it must not take an empty stream for an answer.
+//! Not a byte is read from the client before that.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gantry_model::port::Port;
+use gantry_model::service::Endpoint;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, sockopt};
+use tracing::debug;
+
+use crate::deadline::after;
+use crate::queue::{Place, Ticket};
+use crate::relay::{Early, INTEREST, Pair, Patience, Side};
+use crate::seat::{Seat, Visitor};
+use crate::server::Tenure;
+use crate::service::{Admission, Service};
+use crate::socket;
+use crate::stats::Traffic;
+
+use super::{Desk, SERVER};
+
+pub(super) struct Setup {
+    service: Arc<Service>,
+    port: Port,
+    visitor: Visitor,
+    client: Unserved,
+    /// What the poller said of the client so far.
+    client_seen: EventFlags,
+    state: State,
+    /// When waiting in line is over, once it has begun.
+    queue_until: Option<Instant>,
+    /// When no further server is tried, once the first was.
+    dial_until: Option<Instant>,
+}
+
+/// What came of one step of the set-up.
+pub(super) enum Step {
+    Pending,
+    /// The server has taken the connection; this is what the poller said of it.
+    Connected(EventFlags),
+    /// The client has gone, or is to be reset.
+    Failed,
+}
+
+/// A pair of sockets, and what it takes to relay them.
+pub(super) struct Ready {
+    pub(super) pair: Pair,
+    pub(super) target: Target,
+    pub(super) client_seen: EventFlags,
+    pub(super) server_seen: EventFlags,
+}
+
+/// What a client is connected to.
+pub(super) enum Target {
+    Server(Seat),
+    Fallback,
+}
+
+enum State {
+    Choosing,
+    Waiting(InLine),
+    Dialling { socket: OwnedFd, target: Target, until: Instant },
+}
+
+/// A client that is reset when dropped.
+struct Unserved(Option<OwnedFd>);
+
+/// A place in the line; left when dropped.
+struct InLine {
+    service: Arc<Service>,
+    ticket: Ticket,
+}
+
+/// All attempts together may take this many times the connect timeout.
+const DIAL_TIMEOUTS: u32 = 3;
+
+impl Setup {
+    pub(super) fn new(service: Arc<Service>, port: Port, client: OwnedFd, address: IpAddr) -> Self {
+        Self {
+            service,
+            port,
+            visitor: Visitor::new(address),
+            client: Unserved(Some(client)),
+            client_seen: EventFlags::empty(),
+            state: State::Choosing,
+            queue_until: None,
+            dial_until: None,
+        }
+    }
+
+    /// What there is to relay, once connected.
+    pub(super) fn finish(mut self, server_seen: EventFlags) -> Option<Ready> {
+        let client = self.client.0.take()?;
+        let State::Dialling { socket: server, target, .. } = self.state else { return None };
+        let timeouts = self.service.routing().layer7.timeouts;
+        let traffic = Arc::clone(target.traffic(&self.service));
+        traffic.connections.add(1);
+        let pair = Pair {
+            client,
+            server,
+            early: Early::default(),
+            patience: Patience { client: timeouts.client, server: timeouts.server },
+            traffic,
+        };
+        Some(Ready { pair, target, client_seen: self.client_seen, server_seen })
+    }
+
+    /// When something has to be done without an event.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match &self.state {
+            State::Choosing => None,
+            State::Waiting(_) => self.queue_until,
+            State::Dialling { until, .. } => Some(*until),
+        }
+    }
+
+    /// Looks for a server, until one is being connected to or the client has to wait.
+    pub(super) fn choose(&mut self, place: Place, desk: &mut Desk) -> Step {
+        self.state = State::Choosing;
+        loop {
+            if self.service.is_closed() {
+                return self.refuse();
+            }
+            if self.dial_until.is_some_and(|until| until <= desk.now) {
+                return self.fall_back(place, desk);
+            }
+            match self.service.admit(&self.visitor, place) {
+                Admission::Nobody => return self.fall_back(place, desk),
+                Admission::Wait(ticket) => return self.wait(ticket, desk),
+                Admission::Seat(seat) => {
+                    if self.try_seat(seat, place, desk) {
+                        return Step::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A seat has come free for this client, who was first in line.
+    pub(super) fn seated(&mut self, seat: Seat, place: Place, desk: &mut Desk) -> Step {
+        if self.service.is_closed() {
+            return self.refuse();
+        }
+        let over = matches!(seat.server.tenure(), Tenure::Over);
+        if !over && self.try_seat(seat, place, desk) {
+            return Step::Pending;
+        }
+        self.choose(place, desk)
+    }
+
+    pub(super) fn event(
+        &mut self,
+        side: Side,
+        flags: EventFlags,
+        place: Place,
+        desk: &mut Desk,
+    ) -> Step {
+        match side {
+            Side::Client => self.client_event(flags),
+            Side::Server => self.server_event(flags, place, desk),
+        }
+    }
+
+    /// The configuration has changed. Who waits in line was seen to by the service.
+    pub(super) fn review(&mut self, place: Place, desk: &mut Desk) -> Step {
+        if self.service.is_closed() {
+            return self.refuse();
+        }
+        match &self.state {
+            State::Dialling { target, .. } if matches!(target.tenure(), Tenure::Over) => {
+                self.choose(place, desk)
+            }
+            _ => Step::Pending,
+        }
+    }
+
+    /// The time for what is under way is over.
+    pub(super) fn ring(&mut self, place: Place, desk: &mut Desk) -> Step {
+        match &self.state {
+            State::Dialling { until, .. } if *until <= desk.now => {
+                self.dial_failed(Errno::TIMEDOUT, place, desk)
+            }
+            State::Waiting(line) if self.queue_until.is_some_and(|until| until <= desk.now) => {
+                if !line.leave() {
+                    // A seat or a recall is in the mailbox.
+                    self.state = State::Choosing;
+                    return Step::Pending;
+                }
+                self.service.counts.queue_timeouts.add(1);
+                Step::Failed
+            }
+            _ => Step::Pending,
+        }
+    }
+
+    fn wait(&mut self, ticket: Ticket, desk: &Desk) -> Step {
+        let patience = self.service.routing().layer7.timeouts.queue;
+        self.queue_until.get_or_insert(after(desk.now, patience));
+        self.state = State::Waiting(InLine { service: Arc::clone(&self.service), ticket });
+        // The poller spoke of an end before there was a line to wait in.
+        if self.client_seen.contains(EventFlags::RDHUP) && self.client_has_left() {
+            return Step::Failed;
+        }
+        Step::Pending
+    }
+
+    fn client_event(&mut self, flags: EventFlags) -> Step {
+        self.client_seen |= flags;
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+            return Step::Failed;
+        }
+        let waiting = matches!(self.state, State::Waiting(_));
+        if waiting && flags.contains(EventFlags::RDHUP) && self.client_has_left() {
+            return Step::Failed;
+        }
+        Step::Pending
+    }
+
+    /// Whether a client whose stream has ended sent nothing before. One that did may only have
+    /// half closed, and wait for its answer.
+    fn client_has_left(&self) -> bool {
+        self.client.0.as_ref().is_none_or(|client| {
+            matches!(net::recv(client, &mut [0; 1], RecvFlags::PEEK), Ok((0, _)))
+        })
+    }
+
+    fn server_event(&mut self, flags: EventFlags, place: Place, desk: &mut Desk) -> Step {
+        let State::Dialling { socket, .. } = &self.state else { return Step::Pending };
+        match sockopt::socket_error(socket).and_then(|error| error) {
+            Err(error) => self.dial_failed(error, place, desk),
+            Ok(()) if flags.contains(EventFlags::OUT) => self.connected(flags, place, desk),
+            Ok(()) => Step::Pending,
+        }
+    }
+
+    fn connected(&mut self, seen: EventFlags, place: Place, desk: &mut Desk) -> Step {
+        match &self.state {
+            State::Dialling { target, .. } if matches!(target.tenure(), Tenure::Over) => {
+                self.choose(place, desk)
+            }
+            _ => Step::Connected(seen),
+        }
+    }
+
+    /// Begins to connect to the server of `seat`; false if that failed at once.
+    fn try_seat(&mut self, seat: Seat, place: Place, desk: &mut Desk) -> bool {
+        let endpoint = seat.endpoint;
+        match self.dial(endpoint, place, desk) {
+            Ok((socket, until)) => {
+                self.state = State::Dialling { socket, target: Target::Server(seat), until };
+                true
+            }
+            Err(error) => {
+                self.blame(&Target::Server(seat), error, desk);
+                false
+            }
+        }
+    }
+
+    fn fall_back(&mut self, place: Place, desk: &mut Desk) -> Step {
+        let Some(fallback) = self.service.routing().fallback else { return self.refuse() };
+        match self.dial(fallback, place, desk) {
+            Ok((socket, until)) => {
+                self.state = State::Dialling { socket, target: Target::Fallback, until };
+                Step::Pending
+            }
+            Err(error) => {
+                self.blame(&Target::Fallback, error, desk);
+                self.refuse()
+            }
+        }
+    }
+
+    fn dial(
+        &mut self,
+        to: Endpoint,
+        place: Place,
+        desk: &Desk,
+    ) -> rustix::io::Result<(OwnedFd, Instant)> {
+        let patience = self.service.routing().layer7.timeouts.connect;
+        self.dial_until.get_or_insert(after(desk.now, patience.saturating_mul(DIAL_TIMEOUTS)));
+        let port = to.port.unwrap_or(self.port);
+        let socket = socket::connect(SocketAddr::new(to.address, port.get()))?;
+        let token = EventData::new_u64(place.key.pack(SERVER));
+        epoll::add(&desk.poller, &socket, token, INTEREST)?;
+        Ok((socket, after(desk.now, patience)))
+    }
+
+    fn dial_failed(&mut self, error: Errno, place: Place, desk: &mut Desk) -> Step {
+        let state = std::mem::replace(&mut self.state, State::Choosing);
+        let State::Dialling { target, .. } = state else { return Step::Pending };
+        self.blame(&target, error, desk);
+        match target {
+            Target::Fallback => self.refuse(),
+            Target::Server(seat) => {
+                drop(seat);
+                self.choose(place, desk)
+            }
+        }
+    }
+
+    /// Puts a failed attempt down to its target.
+    fn blame(&mut self, target: &Target, error: Errno, desk: &Desk) {
+        target.traffic(&self.service).connect_failures.add(1);
+        let Target::Server(seat) = target else { return };
+        debug!(server = %seat.server.name, %error, "connect failed");
+        self.visitor.tried.push(Arc::clone(&seat.server));
+        // Want of descriptors or ports is nobody's fault but ours.
+        let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+        if !ours.contains(&error) {
+            seat.server.suspect(desk.now);
+        }
+    }
+
+    /// Tells the client that nobody serves it.
+    fn refuse(&self) -> Step {
+        self.service.counts.unserved.add(1);
+        Step::Failed
+    }
+}
+
+impl Target {
+    pub(super) fn tenure(&self) -> Tenure {
+        match self {
+            Self::Server(seat) => seat.server.tenure(),
+            Self::Fallback => Tenure::Stay,
+        }
+    }
+
+    fn traffic<'a>(&'a self, service: &'a Service) -> &'a Arc<Traffic> {
+        match self {
+            Self::Server(seat) => &seat.server.traffic,
+            Self::Fallback => &service.fallback,
+        }
+    }
+}
+
+impl InLine {
+    /// Whether the place was still there to be left.
+    fn leave(&self) -> bool {
+        self.service.leave(self.ticket)
+    }
+}
+
+impl Drop for Unserved {
+    fn drop(&mut self) {
+        self.0.iter().for_each(socket::reset_on_close);
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

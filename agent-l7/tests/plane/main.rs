@@ -1,0 +1,11 @@
+//! The data plane over real sockets: clients, a plane and real servers in one process.
+//!
+//! Every test has a loopback address of its own. They wait for conditions, never for time to pass.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod changes;
+mod limits;
+mod relay;
+mod setup;
+mod support;
