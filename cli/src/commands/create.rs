@@ -61,7 +61,7 @@ Examples:
   gantry create rs dicom/pacs-3 --address 10.12.1.112 --port 11112
   gantry create rs dicom/pacs-3 -f pacs-3.yaml")]
 pub(crate) struct Server {
-    /// SERVICE/ID
+    /// The virtual service, and the name of the new real server
     #[arg(value_name = "SERVICE/ID")]
     name: Reference,
     #[command(flatten)]
