@@ -1,8 +1,8 @@
 //! Gantry's layer 7 proxy as a library.
 //!
 //! [`plane`] is the door: services are put in force there, and counters are read. Behind it, a
-//! connection is accepted by a [`worker`], given a seat on a real server by its [`service`], and
-//! its bytes are moved by the [`relay`]. Only [`steer`] knows the controller and the health checks.
+//! connection is accepted by a `worker`, given a seat on a real server by its `service`, and its
+//! bytes are moved by the `relay`. Only [`steer`] knows the controller and the health checks.
 
 pub mod plane;
 pub mod stats;
