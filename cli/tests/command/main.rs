@@ -241,7 +241,7 @@ async fn an_invitation_says_what_to_type() {
     let stand = Stand::start().await;
     let ran = stand.run("invite main/lb9 --ttl 2h").await;
     let line = format!(
-        "gantry join --controller https://{} --token gantry1.abc.def --dir /etc/gantry/identity",
+        "gantry join --controller https://{} --token gantry1.abc.def --dir /var/lib/gantry/identity",
         stand.address
     );
     assert!(ran.out.contains(&line), "{}{}", ran.out, ran.err);

@@ -62,9 +62,16 @@ impl Stand {
         drop(self.serving.take());
     }
 
-    /// Serves again on the same port.
+    /// Serves again on the same port, as soon as it is free: a child that another test is about to
+    /// start holds the old listener until it has become another program.
     pub(crate) async fn restart(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
+            }
+            tokio::task::yield_now().await;
+        };
         self.serve(listener);
     }
 
