@@ -196,11 +196,13 @@ impl Document {
         let mut violations = Violations::new();
         let all = self.services.values().map(|(service, _)| service);
         let names: HashSet<_> = self.services.keys().collect();
-        rules::check_neighbours(all, &names, |name, field, reason, what| {
-            let at = self.places.get(name).copied().unwrap_or_default();
+        for conflict in rules::conflicts(all, &names) {
+            let at = self.places.get(conflict.service).copied().unwrap_or_default();
             let path = format!("config.services[{at}].virtual_service");
-            violations.within(path, |violations| violations.add(field, reason, what));
-        });
+            violations.within(path, |violations| {
+                violations.add(conflict.field, conflict.reason, conflict.message);
+            });
+        }
         sound(violations, Some(()))
     }
 }

@@ -31,8 +31,8 @@ impl EnrollmentService for Service {
         &self,
         request: Request<pb::JoinRequest>,
     ) -> Result<Response<pb::JoinResponse>, Status> {
-        let peer = caller::of(&request).to_string();
-        let answer = join(&self.control, &peer, &request.into_inner()).await;
+        let caller = caller::of(&request);
+        let answer = join(&self.control, caller.peer(), &request.into_inner()).await;
         Ok(Response::new(answer?))
     }
 }
