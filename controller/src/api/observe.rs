@@ -17,6 +17,7 @@ use super::Control;
 use super::error::{ApiError, sound};
 use super::page::{self, Page};
 use super::resources::{appliance, cluster, cluster_of, real_server, revision, virtual_service};
+use crate::observed::of_cluster;
 use crate::state::Service as StoredService;
 use crate::status::Facts;
 use crate::store::{Event, EventFilter, EventRange, Severity};
@@ -136,10 +137,7 @@ fn overview(control: &Control, parent: Option<&ClusterName>) -> pb::Overview {
 
 fn row(service: &StoredService, facts: Facts<'_>) -> pb::overview::Row {
     let name = service.config.name.to_string();
-    let own = facts
-        .agents
-        .iter()
-        .filter(|(agent, _)| agent.appliance.cluster == service.config.name.cluster)
+    let own = of_cluster(facts.agents, &service.config.name.cluster)
         .filter_map(|(_, agent)| agent.samples.get(&name).filter(|_| agent.is_connected()));
     let mut rates = pb::overview::Rates::default();
     for counters in own {
