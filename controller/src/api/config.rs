@@ -1,8 +1,5 @@
 //! ConfigService: a cluster as one document.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-
 use gantry_model::name::{ClusterName, Id, ServiceName};
 use gantry_model::rules;
 use gantry_model::server::RealServer;
@@ -12,28 +9,18 @@ use gantry_model::wire::{self, real_server_message, virtual_service_message};
 use gantry_proto::v1 as pb;
 use pb::change::Action;
 use pb::config_service_server::ConfigService;
+use std::collections::{BTreeMap, HashSet};
 use tonic::{Request, Response, Status};
 
 use super::balancer::real_servers;
 use super::error::{ApiError, sound};
 use super::resources::{cluster_of, etag};
-use super::{Control, caller, fields};
+use super::{Calls, Control, caller, fields};
 use crate::state::{Service as StoredService, State};
 use crate::store::{Change, NewEvent, Severity, Write};
 
-#[derive(Debug)]
-pub(super) struct Service {
-    control: Arc<Control>,
-}
-
-impl Service {
-    pub(super) fn new(control: &Arc<Control>) -> Self {
-        Self { control: Arc::clone(control) }
-    }
-}
-
 #[tonic::async_trait]
-impl ConfigService for Service {
+impl ConfigService for Calls {
     async fn export_config(
         &self,
         request: Request<pb::ExportConfigRequest>,
