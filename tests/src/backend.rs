@@ -13,11 +13,11 @@ use crate::wait::soon;
 /// Longest name of a backend, with the line's end.
 const GREETING: usize = 16;
 
-/// A server in this process. Dropped, it is dead: its port is closed and its connections end.
+/// A server in this process. Dropped, it is dead.
 #[derive(Debug)]
 pub struct Backend {
     pub address: SocketAddr,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Backend {
@@ -30,7 +30,12 @@ impl Backend {
         let greeting = format!("{name:<width$}", width = GREETING).into_bytes();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, greeting));
-        Self { address, _tasks: tasks }
+        Self { address, tasks }
+    }
+
+    /// Dies, and gives its address free.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 

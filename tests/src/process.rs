@@ -86,6 +86,13 @@ impl Process {
         .await
     }
 
+    /// Waits until it has printed `words` in this many lines, those of earlier runs included.
+    pub async fn says_times(&self, words: &str, times: usize) {
+        let what = format!("{} says {words:?} {times} times", self.name);
+        let count = || self.log().lines().filter(|line| line.contains(words)).count();
+        eventually(&what, async || (count() >= times).then_some(())).await;
+    }
+
     fn signal(&self, signal: Signal) {
         let group = self.child.as_ref().and_then(|child| Pid::from_raw(child.id().cast_signed()));
         if let Some(group) = group {

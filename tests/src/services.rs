@@ -41,6 +41,12 @@ pub fn connect_check() -> pb::HealthCheck {
     check(Probe::TcpConnect(pb::health_check::TcpConnect {}))
 }
 
+/// A check that a backend answers as `names` says: a regular expression.
+pub fn greeting_check(names: &str) -> pb::HealthCheck {
+    let expect = names.to_owned();
+    check(Probe::Exchange(pb::health_check::Exchange { expect, ..Default::default() }))
+}
+
 pub fn echo_check() -> pb::HealthCheck {
     check(Probe::DicomEcho(pb::health_check::DicomEcho::default()))
 }

@@ -5,5 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "e2e/failover_controller.rs"]
+mod failover_controller;
 #[path = "e2e/protocol_dicom.rs"]
 mod protocol_dicom;
