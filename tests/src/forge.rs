@@ -23,9 +23,10 @@ pub struct Forged {
 }
 
 impl Forge {
-    pub fn new() -> Self {
+    /// An authority that calls itself `name`.
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Gantry CA");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
@@ -53,12 +54,6 @@ impl Forge {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Forged { certificate, key: key.serialize_pem() }
-    }
-}
-
-impl Default for Forge {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

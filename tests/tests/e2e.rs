@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "e2e/agent_stream.rs"]
+mod agent_stream;
+#[path = "e2e/api_identity.rs"]
+mod api_identity;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
 #[path = "e2e/protocol_dicom.rs"]
