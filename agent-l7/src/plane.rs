@@ -15,7 +15,6 @@ use std::thread::{self, JoinHandle};
 use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::server::RealServer;
 use gantry_model::service::{Layer7, VirtualService};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::error;
 
 use crate::server::Server;
@@ -78,7 +77,6 @@ impl Settings {
 
 impl Plane {
     pub fn start(settings: Settings) -> Result<Self, PlaneError> {
-        raise_descriptor_limit();
         let count = settings.workers.get();
         let mailboxes: Result<Arc<[_]>, _> =
             (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
@@ -276,13 +274,4 @@ fn start_thread(at: usize, worker: Worker) -> io::Result<JoinHandle<()>> {
             std::process::abort();
         }
     })
-}
-
-/// A connection takes two descriptors, a listener one on each worker: as many as may be had.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let soft = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, soft) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
 }

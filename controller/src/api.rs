@@ -17,6 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gantry_model::name::ServiceName;
+use gantry_proto::agent::v1::agent_service_server::AgentServiceServer;
+use gantry_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
+use gantry_proto::v1::balancer_service_server::BalancerServiceServer;
+use gantry_proto::v1::config_service_server::ConfigServiceServer;
+use gantry_proto::v1::fleet_service_server::FleetServiceServer;
+use gantry_proto::v1::observe_service_server::ObserveServiceServer;
 use gantry_runtime::clock;
 use parking_lot::Mutex;
 use tonic::service::Routes;
@@ -107,39 +113,37 @@ fn touched_service(write: &Write) -> Option<ServiceName> {
     }
 }
 
+/// Answers the calls of every service.
+#[derive(Clone, Debug)]
+struct Calls {
+    control: Arc<Control>,
+}
+
+/// Documents of tens of thousands of services in one message.
+const LARGEST_DOCUMENT: usize = 64 << 20;
+
+/// Full reports of as many.
+const LARGEST_REPORT: usize = 256 << 20;
+
 /// Everything that is served, behind one port.
 pub fn routes(control: &Arc<Control>) -> Result<Routes, tonic_reflection::server::Error> {
-    use gantry_proto::agent::v1 as agent_pb;
-    use gantry_proto::v1 as pb;
-    let (health_reporter, health) = tonic_health::server::health_reporter();
-    // The status of the server as a whole is SERVING from the start.
-    drop(health_reporter);
+    let calls = Calls { control: Arc::clone(control) };
+    // The status of the server as a whole is SERVING from the start and needs no reporter.
+    let (_reporter, health) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(gantry_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let agents =
-        agent_pb::agent_service_server::AgentServiceServer::new(agent::Service::new(control));
-    let largest = 256 << 20;
+    let config = ConfigServiceServer::new(calls.clone());
+    let agents = AgentServiceServer::new(calls.clone());
     Ok(Routes::new(health)
         .add_service(known_only(reflection().build_v1()?))
         .add_service(known_only(reflection().build_v1alpha()?))
-        .add_service(operators_only(pb::balancer_service_server::BalancerServiceServer::new(
-            balancer::Service::new(control),
-        )))
-        .add_service(operators_only(
-            pb::config_service_server::ConfigServiceServer::new(config::Service::new(control))
-                .max_decoding_message_size(64 << 20),
-        ))
-        .add_service(operators_only(pb::fleet_service_server::FleetServiceServer::new(
-            fleet::Service::new(control),
-        )))
-        .add_service(operators_only(pb::observe_service_server::ObserveServiceServer::new(
-            observe::Service::new(control),
-        )))
-        .add_service(known_only(agents.max_decoding_message_size(largest)))
-        .add_service(agent_pb::enrollment_service_server::EnrollmentServiceServer::new(
-            enrollment::Service::new(control),
-        )))
+        .add_service(operators_only(BalancerServiceServer::new(calls.clone())))
+        .add_service(operators_only(config.max_decoding_message_size(LARGEST_DOCUMENT)))
+        .add_service(operators_only(FleetServiceServer::new(calls.clone())))
+        .add_service(operators_only(ObserveServiceServer::new(calls.clone())))
+        .add_service(known_only(agents.max_decoding_message_size(LARGEST_REPORT)))
+        .add_service(EnrollmentServiceServer::new(calls)))
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use gantry_model::agent::{AgentKind, AgentName};
-use gantry_model::name::{ApplianceName, ServerName};
+use gantry_model::name::{ApplianceName, Id, ServerName};
 use gantry_model::verdict::Verdict;
 use gantry_proto::agent::v1 as pb;
 use jiff::Timestamp;
@@ -146,11 +146,21 @@ fn to_f64(count: i64) -> f64 {
     count as f64
 }
 
+/// The agents of a cluster. Costs in proportion to them, however many clusters there are.
+pub fn of_cluster<'a>(
+    agents: &'a BTreeMap<AgentName, Agent>,
+    cluster: &'a Id,
+) -> impl Iterator<Item = (&'a AgentName, &'a Agent)> {
+    let appliance = ApplianceName { cluster: cluster.clone(), appliance: Id::lowest() };
+    let first = AgentName { appliance, kind: AgentKind::ALL[0] };
+    agents.range(first..).take_while(move |(name, _)| name.appliance.cluster == *cluster)
+}
+
 /// The agents of a kind in a cluster.
 pub fn of_kind<'a>(
     agents: &'a BTreeMap<AgentName, Agent>,
-    cluster: &'a gantry_model::name::Id,
+    cluster: &'a Id,
     kind: AgentKind,
 ) -> impl Iterator<Item = (&'a AgentName, &'a Agent)> {
-    agents.iter().filter(move |(name, _)| name.kind == kind && name.appliance.cluster == *cluster)
+    of_cluster(agents, cluster).filter(move |(name, _)| name.kind == kind)
 }

@@ -92,7 +92,7 @@ impl State {
         &'a self,
         cluster: &'a ClusterName,
     ) -> impl Iterator<Item = &'a Arc<Service>> {
-        let first: ServiceName = cluster.service(lowest_id());
+        let first: ServiceName = cluster.service(Id::lowest());
         self.services
             .range(first..)
             .map(|(_, service)| service)
@@ -107,11 +107,16 @@ impl State {
         self.appliances.values()
     }
 
+    /// The appliances of one cluster, ordered by name.
     pub fn appliances_of<'a>(
         &'a self,
         cluster: &'a ClusterName,
     ) -> impl Iterator<Item = &'a Arc<Appliance>> {
-        self.appliances().filter(move |appliance| appliance.name.cluster == cluster.cluster)
+        let first: ApplianceName = cluster.appliance(Id::lowest());
+        self.appliances
+            .range(first..)
+            .map(|(_, appliance)| appliance)
+            .take_while(move |appliance| appliance.name.cluster == cluster.cluster)
     }
 }
 
@@ -124,9 +129,4 @@ impl Service {
     pub fn newest_number(&self) -> u64 {
         self.servers.values().map(|server| server.number).fold(self.number, u64::max)
     }
-}
-
-/// No id sorts before it: ids begin with a digit or a letter, and digits come first.
-fn lowest_id() -> Id {
-    "0".parse().expect("a digit is an id")
 }

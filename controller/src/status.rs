@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use pb::real_server_status::State as ServerState;
 use pb::virtual_service_status::State as ServiceState;
 
-use crate::observed::{Agent, of_kind};
+use crate::observed::{Agent, of_cluster, of_kind};
 use crate::state::Service;
 
 /// All that a status is worked out from, besides the resource itself.
@@ -78,11 +78,8 @@ pub fn real_server(server: &RealServer, facts: Facts<'_>) -> pb::RealServerStatu
     let checkers: Vec<_> = of_kind(facts.agents, cluster, AgentKind::Health).collect();
     let verdicts = checkers.iter().filter_map(|(_, agent)| agent.verdicts.get(&server.name));
     let verdict = best(verdicts);
-    let active = facts
-        .agents
-        .iter()
-        .filter(|(agent, _)| agent.appliance.cluster == *cluster)
-        .filter_map(|(_, agent)| agent.samples.get(&name));
+    let active =
+        of_cluster(facts.agents, cluster).filter_map(|(_, agent)| agent.samples.get(&name));
     let state = match server.admin_state.at(facts.now) {
         AdminState::Halt => ServerState::Halted,
         AdminState::Drain { .. } => ServerState::Draining,
@@ -105,7 +102,8 @@ pub fn real_server(server: &RealServer, facts: Facts<'_>) -> pb::RealServerStatu
 
 /// The status of each agent of an appliance.
 pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatus> {
-    let own = facts.agents.iter().filter(|(name, _)| name.appliance == *appliance);
+    let own = of_cluster(facts.agents, &appliance.cluster)
+        .filter(|(name, _)| name.appliance == *appliance);
     own.map(|(name, agent)| {
         let applied = agent.applied.as_ref();
         let revision = applied.and_then(|applied| applied.revision);

@@ -55,6 +55,11 @@ pub enum NameError {
 }
 
 impl Id {
+    /// The id that no other sorts before: where a walk over a collection begins.
+    pub fn lowest() -> Self {
+        Self("0".into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::name::ServiceName;
-use crate::port::PortRange;
+use crate::port::{Port, PortRange};
 use crate::server::RealServer;
 use crate::service::{Forwarding, Listener, Method, Protocol, VirtualService};
 use crate::violation::Violations;
@@ -71,54 +71,76 @@ pub fn check_server(violations: &mut Violations, service: &VirtualService, serve
     }
 }
 
+/// A conflict between services of one cluster.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Conflict<'a> {
+    /// The service that would have to change.
+    pub service: &'a ServiceName,
+    pub field: &'static str,
+    pub reason: &'static str,
+    pub message: String,
+}
+
 /// Finds listeners that want the same address, port and protocol, and labels given twice, among the
-/// services of one cluster. Only conflicts with a service in `changed` are reported, and by it:
-/// `report` is given the service at fault, the field and what is wrong.
-pub fn check_neighbours<'a>(
+/// services of one cluster. Conflicts are reported at the services in `changed`; those among others
+/// are not looked for.
+pub fn conflicts<'a>(
     all: impl IntoIterator<Item = &'a VirtualService>,
     changed: &HashSet<&ServiceName>,
-    mut report: impl FnMut(&ServiceName, &'static str, &'static str, String),
-) {
-    let mut listeners: HashMap<(IpAddr, Protocol), Vec<(PortRange, &ServiceName)>> = HashMap::new();
-    let mut labels: HashMap<&str, Vec<&ServiceName>> = HashMap::new();
+) -> Vec<Conflict<'a>> {
+    let mut listeners: HashMap<(IpAddr, Protocol), Vec<Claim<'a>>> = HashMap::new();
+    let mut labels: HashMap<&str, &ServiceName> = HashMap::new();
+    let mut found = Vec::new();
+    let mut report = |one, other, field, reason, message: &dyn Fn(&ServiceName) -> String| {
+        let (service, holder) = if changed.contains(one) { (one, other) } else { (other, one) };
+        if changed.contains(service) {
+            found.push(Conflict { service, field, reason, message: message(holder) });
+        }
+    };
     for service in all {
+        let name = &service.name;
         let Listener { address, ports, protocol } = &service.listener;
-        let taken = listeners.entry((*address, *protocol)).or_default();
-        taken.extend(ports.ranges().iter().map(|range| (*range, &service.name)));
-        if !service.label.is_empty() {
-            labels.entry(&service.label).or_default().push(&service.name);
+        let claims = listeners.entry((*address, *protocol)).or_default();
+        claims.extend(ports.ranges().iter().map(|range| (*range, name)));
+        if service.label.is_empty() {
+            continue;
+        }
+        if let Some(holder) = labels.insert(&service.label, name) {
+            let what = |holder: &ServiceName| {
+                format!("{:?} is the label of {holder} already", service.label)
+            };
+            report(name, holder, "display_name", "DUPLICATE", &what);
         }
     }
-    for ((address, _), mut ranges) in listeners {
-        ranges.sort_by_key(|(range, _)| range.first());
-        let mut widest: Option<(PortRange, &ServiceName)> = None;
-        for (range, name) in ranges {
-            if let Some((other, holder)) = widest
-                && range.first() <= other.last()
-            {
-                let at_fault = if changed.contains(name) { name } else { holder };
-                let neighbour = if at_fault == name { holder } else { name };
-                if changed.contains(at_fault) {
-                    let port = range.first();
-                    let what = format!("{address} port {port} is taken by {neighbour}");
-                    report(at_fault, "listener.ports", "OVERLAP", what);
+    for ((address, _), claims) in listeners {
+        for (port, one, other) in overlaps(claims) {
+            let what = |holder: &ServiceName| format!("{address} port {port} is taken by {holder}");
+            report(one, other, "listener.ports", "OVERLAP", &what);
+        }
+    }
+    found.sort_by_key(|conflict| conflict.service);
+    found
+}
+
+type Claim<'a> = (PortRange, &'a ServiceName);
+
+/// Which claims on one address overlap, each with the widest one before it, and where.
+fn overlaps(mut claims: Vec<Claim<'_>>) -> Vec<(Port, &ServiceName, &ServiceName)> {
+    claims.sort_by_key(|(range, _)| range.first());
+    let mut found = Vec::new();
+    let mut widest: Option<Claim<'_>> = None;
+    for (range, name) in claims {
+        match widest {
+            Some((other, holder)) if range.first() <= other.last() => {
+                found.push((range.first(), name, holder));
+                if range.last() > other.last() {
+                    widest = Some((range, name));
                 }
             }
-            if widest.is_none_or(|(other, _)| range.last() > other.last()) {
-                widest = Some((range, name));
-            }
+            _ => widest = Some((range, name)),
         }
     }
-    for (label, names) in labels.iter().filter(|(_, names)| names.len() > 1) {
-        let other = names.iter().find(|name| !changed.contains(**name));
-        for name in
-            names.iter().filter(|name| changed.contains(**name)).skip(usize::from(other.is_none()))
-        {
-            let holder = other.unwrap_or(&names[0]);
-            let what = format!("{label:?} is the label of {holder} already");
-            report(name, "display_name", "DUPLICATE", what);
-        }
-    }
+    found
 }
 
 #[cfg(test)]

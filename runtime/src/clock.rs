@@ -10,7 +10,9 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// The time of day, for people and for other machines.
+/// The time of day, for people and for other machines, in whole microseconds: what is stored reads
+/// back as the same time.
 pub fn wall() -> Timestamp {
-    Timestamp::now()
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }

@@ -232,6 +232,7 @@ fn nobody_is_lost_while_everything_changes() {
 
 #[test]
 fn two_thousand_services_and_one_that_changes() {
+    gantry_runtime::shell::raise_file_limit();
     let mut bed = Bed::new();
     let at = greeter('x');
     let id = |number: u16| format!("service-{number}");

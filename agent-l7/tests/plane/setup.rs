@@ -1,7 +1,7 @@
 //! Which server a connection gets, and what happens when one fails.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use gantry_model::server::{AdminState, Weight};
 use gantry_model::service::{Algorithm, Persistence, PersistenceKey, Strategy};
 
 use crate::support::{
-    Bed, endpoint, expect_reset, greeter, is_alive, layer7, nobody, own_address, server, until,
+    Bed, endpoint, expect_reset, greeter, greeter_at, is_alive, layer7, nobody, own_address,
+    server, until,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -196,4 +197,24 @@ fn a_client_moves_when_its_server_fails() {
     bed.verdict("pacs", &home.to_string(), Some(false));
     assert_ne!(bed.visit(104).0, home);
     assert!(is_alive(&mut open), "what is open is left alone");
+}
+
+#[test]
+fn clients_and_servers_may_be_of_different_address_families() {
+    let mut bed = Bed::new();
+    bed.address = Ipv6Addr::LOCALHOST.into();
+    let port = TcpListener::bind((bed.address, 0)).unwrap().local_addr().unwrap().port();
+    let servers = [
+        server("pacs", "four", greeter('4')),
+        server("pacs", "six", greeter_at('6', Ipv6Addr::LOCALHOST.into())),
+    ];
+    let mut service = bed.service("pacs", &port.to_string());
+    service.persistence = sticky(HOUR, 64);
+    bed.put(&service, &servers);
+    let first = bed.visit(port).0;
+    assert!((0..4).all(|_| bed.visit(port).0 == first), "one prefix is one client");
+    bed.verdict("pacs", if first == '4' { "four" } else { "six" }, Some(false));
+    let (other, mut stream) = bed.visit(port);
+    assert_ne!(other, first);
+    assert!(is_alive(&mut stream));
 }

@@ -148,7 +148,11 @@ pub(crate) fn endpoint(at: SocketAddr) -> Endpoint {
 
 /// A server that serves each connection on a thread of its own.
 pub(crate) fn serve(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind((own_address(), 0)).unwrap();
+    serve_at(own_address(), handle)
+}
+
+fn serve_at(address: IpAddr, handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((address, 0)).unwrap();
     let at = listener.local_addr().unwrap();
     let handle = Arc::new(handle);
     thread::spawn(move || {
@@ -162,7 +166,11 @@ pub(crate) fn serve(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Socke
 
 /// A server that says its name and then echoes.
 pub(crate) fn greeter(name: char) -> SocketAddr {
-    serve(move |mut stream| {
+    greeter_at(name, own_address())
+}
+
+pub(crate) fn greeter_at(name: char, address: IpAddr) -> SocketAddr {
+    serve_at(address, move |mut stream| {
         let mut greeting = [0; 4];
         let greeting = name.encode_utf8(&mut greeting).as_bytes();
         if stream.write_all(greeting).is_ok() {

@@ -50,6 +50,9 @@ pub(crate) struct Service {
     /// Read it from a YAML or JSON document; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["address", "path"])]
     file: Option<PathBuf>,
+    /// Why, for the audit log
+    #[arg(short = 'm', long, value_name = "WHY")]
+    comment: Option<String>,
     /// Let the controller check everything and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -61,7 +64,7 @@ Examples:
   gantry create rs dicom/pacs-3 --address 10.12.1.112 --port 11112
   gantry create rs dicom/pacs-3 -f pacs-3.yaml")]
 pub(crate) struct Server {
-    /// SERVICE/ID
+    /// The virtual service, and the name of the new real server
     #[arg(value_name = "SERVICE/ID")]
     name: Reference,
     #[command(flatten)]
@@ -69,6 +72,9 @@ pub(crate) struct Server {
     /// Read it from a YAML or JSON document; - is standard input
     #[arg(short, long, value_name = "FILE", conflicts_with = "address")]
     file: Option<PathBuf>,
+    /// Why, for the audit log
+    #[arg(short = 'm', long, value_name = "WHY")]
+    comment: Option<String>,
     /// Let the controller check everything and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -111,6 +117,7 @@ async fn create_service(arguments: Service, session: &Session) -> Result<()> {
         real_servers: described.real_servers,
         validate_only: arguments.dry_run,
         request_id: uuid::Uuid::new_v4().to_string(),
+        comment: arguments.comment.unwrap_or_default(),
     };
     let servers = request.real_servers.len();
     let created = session.balancer().create_virtual_service(request).await?.into_inner();
@@ -142,6 +149,7 @@ async fn create_server(arguments: Server, session: &Session) -> Result<()> {
         real_server: Some(v1::RealServer { name: String::new(), ..server }),
         validate_only: arguments.dry_run,
         request_id: uuid::Uuid::new_v4().to_string(),
+        comment: arguments.comment.unwrap_or_default(),
     };
     let created = session.balancer().create_real_server(request).await?.into_inner();
     said(arguments.dry_run, created_name(&created.name, &name.to_string()))

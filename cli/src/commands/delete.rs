@@ -39,8 +39,12 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     if asks && !confirmed(&question(&name, session).await?)? {
         bail!("nothing was deleted");
     }
-    let comment = arguments.comment.unwrap_or_default();
-    match &name {
+    delete(&name, arguments.comment.unwrap_or_default(), session).await?;
+    Ok(output::line(format_args!("deleted {name}"))?)
+}
+
+async fn delete(name: &Name, comment: String, session: &Session) -> Result<()> {
+    match name {
         Name::Service(_) => {
             let request = v1::DeleteVirtualServiceRequest {
                 name: name.to_string(),
@@ -66,7 +70,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
             session.fleet().delete_appliance(request).await?;
         }
     }
-    Ok(output::line(format_args!("deleted {name}"))?)
+    Ok(())
 }
 
 /// What would be lost.

@@ -23,7 +23,7 @@ Examples:
   gantry drain dicom/pacs-1 -m \"PACS 1 is patched tonight\"
   gantry drain dicom/pacs-1 --halt-after 10m --wait && ssh pacs-1 reboot")]
 pub(crate) struct Drain {
-    /// SERVICE/SERVER
+    /// The real server
     #[arg(value_name = "SERVICE/SERVER")]
     name: Reference,
     /// Halt what is left after this long; without it, never
@@ -40,7 +40,7 @@ pub(crate) struct Drain {
 #[derive(Args, Debug)]
 #[command(after_long_help = "Example:\n  gantry halt dicom/pacs-1 -m \"disk failed\"")]
 pub(crate) struct Halt {
-    /// SERVICE/SERVER
+    /// The real server
     #[arg(value_name = "SERVICE/SERVER")]
     name: Reference,
     /// Why, for the audit log
@@ -51,7 +51,7 @@ pub(crate) struct Halt {
 #[derive(Args, Debug)]
 #[command(after_long_help = "Example:\n  gantry online dicom/pacs-1 -m \"patched\"")]
 pub(crate) struct Online {
-    /// SERVICE/SERVER
+    /// The real server
     #[arg(value_name = "SERVICE/SERVER")]
     name: Reference,
     /// Why, for the audit log

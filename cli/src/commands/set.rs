@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// What to change, and to what
     #[arg(required = true, value_name = "FIELD=VALUE")]
     assignments: Vec<String>,
+    /// Why, for the audit log
+    #[arg(short = 'm', long, value_name = "WHY")]
+    comment: Option<String>,
     /// Let the controller check everything and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -36,13 +39,18 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     let name = session.resolve(arguments.name).await?;
     let assignments = &arguments.assignments;
     let validate_only = arguments.dry_run;
+    let comment = arguments.comment.clone().unwrap_or_default();
     let mask = match &name {
         Name::Service(_) => {
             let (mut service, mask) = assigned::<v1::VirtualService>(assignments)?;
             service.name = name.to_string();
             let (virtual_service, update_mask) = (Some(service), Some(mask.clone()));
-            let request =
-                v1::UpdateVirtualServiceRequest { virtual_service, update_mask, validate_only };
+            let request = v1::UpdateVirtualServiceRequest {
+                virtual_service,
+                update_mask,
+                validate_only,
+                comment,
+            };
             session.balancer().update_virtual_service(request).await?;
             mask
         }
@@ -50,9 +58,13 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
             let (mut server, mask) = assigned::<v1::RealServer>(assignments)?;
             server.name = name.to_string();
             let (real_server, update_mask) = (Some(server), Some(mask.clone()));
-            let request = v1::UpdateRealServerRequest { real_server, update_mask, validate_only };
+            let request =
+                v1::UpdateRealServerRequest { real_server, update_mask, validate_only, comment };
             session.balancer().update_real_server(request).await?;
             mask
+        }
+        Name::Cluster(_) if arguments.comment.is_some() => {
+            bail!("a comment is kept for virtual services and real servers only: leave out -m")
         }
         Name::Cluster(_) => set_cluster(&name, assignments, validate_only, session).await?,
         Name::Appliance(_) => {

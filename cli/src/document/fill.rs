@@ -35,33 +35,36 @@ pub(crate) fn at_path(
         path: path.to_owned(),
         message,
     })?;
-    let mut mask = field.name().to_owned();
+    let mask = field.name().to_owned();
     match (rest, field.kind()) {
         (None, _) => {
             if let Some(node) = node {
-                let mut filler = Filler { path: vec![path.to_owned()], problems: Vec::new() };
-                let listed = match &node.value {
-                    Value::Text(text) if field.is_list() => Some(Node::list(text)),
-                    _ => None,
-                };
-                let value = filler.field(&field, listed.as_ref().unwrap_or(node));
-                if !filler.problems.is_empty() {
-                    return Err(Problems(filler.problems));
-                }
-                value.into_iter().for_each(|value| message.set_field(&field, value));
+                let value = assigned(&field, path, node)?;
+                message.set_field(&field, value);
             }
+            Ok(mask)
         }
         (Some(rest), Kind::Message(_)) if !field.is_list() => {
             let inner = message.get_field_mut(&field);
             let inner = inner.as_message_mut().expect("the field is a message");
-            mask = format!("{mask}.{}", at_path(inner, rest, node)?);
+            Ok(format!("{mask}.{}", at_path(inner, rest, node)?))
         }
         (Some(rest), _) => {
             let message = format!("{first} has no fields, so there is no {rest} in it");
-            return Err(Problem { line: 0, path: path.to_owned(), message }.into());
+            Err(Problem { line: 0, path: path.to_owned(), message }.into())
         }
     }
-    Ok(mask)
+}
+
+/// The value of `field` that `node` describes; text for a list is its items, separated by commas.
+fn assigned(field: &FieldDescriptor, path: &str, node: &Node) -> Result<Field, Problems> {
+    let mut filler = Filler { path: vec![path.to_owned()], problems: Vec::new() };
+    let listed = match &node.value {
+        Value::Text(text) if field.is_list() => Some(Node::list(text)),
+        _ => None,
+    };
+    let value = filler.field(field, listed.as_ref().unwrap_or(node));
+    value.filter(|_| filler.problems.is_empty()).ok_or(Problems(filler.problems))
 }
 
 /// A duration as people write one: `300s`, `1h30m`, `500ms`, `7d`.

@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::Control;
 use super::caller::{self, Caller};
 use super::error::ApiError;
+use super::{Calls, Control};
 use crate::publish::Shelf;
 use crate::state::State;
 use crate::store::{NewEvent, Severity};
@@ -25,19 +25,8 @@ mod hear;
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-#[derive(Debug)]
-pub(super) struct Service {
-    control: Arc<Control>,
-}
-
-impl Service {
-    pub(super) fn new(control: &Arc<Control>) -> Self {
-        Self { control: Arc::clone(control) }
-    }
-}
-
 #[tonic::async_trait]
-impl AgentService for Service {
+impl AgentService for Calls {
     type WatchConfigStream = Streamed<pb::WatchConfigResponse>;
     type ReportStream = Streamed<pb::ReportResponse>;
 

@@ -3,29 +3,16 @@
 mod servers;
 mod services;
 
-use std::sync::Arc;
-
 use gantry_proto::v1 as pb;
 use pb::balancer_service_server::BalancerService;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
 use super::error::ApiError;
-use super::{Control, caller};
+use super::{Calls, Control, caller};
 use crate::store;
 
 pub(super) use self::services::real_servers;
-
-#[derive(Debug)]
-pub(super) struct Service {
-    control: Arc<Control>,
-}
-
-impl Service {
-    pub(super) fn new(control: &Arc<Control>) -> Self {
-        Self { control: Arc::clone(control) }
-    }
-}
 
 /// Who asks, and what.
 fn parts<T>(request: Request<T>) -> (String, T) {
@@ -37,7 +24,7 @@ fn answer<T>(result: Result<T, ApiError>) -> Result<Response<T>, Status> {
 }
 
 #[tonic::async_trait]
-impl BalancerService for Service {
+impl BalancerService for Calls {
     async fn list_virtual_services(
         &self,
         request: Request<pb::ListVirtualServicesRequest>,

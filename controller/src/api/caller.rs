@@ -62,6 +62,18 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// The address at the other end.
+    pub(crate) fn peer(&self) -> &str {
+        match self {
+            Self::Nobody { peer }
+            | Self::Operator { peer, .. }
+            | Self::Stranger { peer, .. }
+            | Self::Appliance { peer, .. } => peer,
+        }
+    }
+}
+
 impl fmt::Display for Caller {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

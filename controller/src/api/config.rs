@@ -1,8 +1,5 @@
 //! ConfigService: a cluster as one document.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
-
 use gantry_model::name::{ClusterName, Id, ServiceName};
 use gantry_model::rules;
 use gantry_model::server::RealServer;
@@ -12,28 +9,18 @@ use gantry_model::wire::{self, real_server_message, virtual_service_message};
 use gantry_proto::v1 as pb;
 use pb::change::Action;
 use pb::config_service_server::ConfigService;
+use std::collections::{BTreeMap, HashSet};
 use tonic::{Request, Response, Status};
 
 use super::balancer::real_servers;
 use super::error::{ApiError, sound};
 use super::resources::{cluster_of, etag};
-use super::{Control, caller, fields};
+use super::{Calls, Control, caller, fields};
 use crate::state::{Service as StoredService, State};
 use crate::store::{Change, NewEvent, Severity, Write};
 
-#[derive(Debug)]
-pub(super) struct Service {
-    control: Arc<Control>,
-}
-
-impl Service {
-    pub(super) fn new(control: &Arc<Control>) -> Self {
-        Self { control: Arc::clone(control) }
-    }
-}
-
 #[tonic::async_trait]
-impl ConfigService for Service {
+impl ConfigService for Calls {
     async fn export_config(
         &self,
         request: Request<pb::ExportConfigRequest>,
@@ -196,11 +183,13 @@ impl Document {
         let mut violations = Violations::new();
         let all = self.services.values().map(|(service, _)| service);
         let names: HashSet<_> = self.services.keys().collect();
-        rules::check_neighbours(all, &names, |name, field, reason, what| {
-            let at = self.places.get(name).copied().unwrap_or_default();
+        for conflict in rules::conflicts(all, &names) {
+            let at = self.places.get(conflict.service).copied().unwrap_or_default();
             let path = format!("config.services[{at}].virtual_service");
-            violations.within(path, |violations| violations.add(field, reason, what));
-        });
+            violations.within(path, |violations| {
+                violations.add(conflict.field, conflict.reason, conflict.message);
+            });
+        }
         sound(violations, Some(()))
     }
 }

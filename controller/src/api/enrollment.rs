@@ -1,7 +1,5 @@
 //! EnrollmentService: a one-time token buys an appliance its certificate.
 
-use std::sync::Arc;
-
 use gantry_model::name::ApplianceName;
 use gantry_proto::agent::v1 as pb;
 use gantry_runtime::join::TOKEN_PREFIX;
@@ -11,28 +9,17 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::error::ApiError;
-use super::{Control, caller};
+use super::{Calls, Control, caller};
 use crate::store::{Joined, NewEvent, Severity};
 
-#[derive(Debug)]
-pub(super) struct Service {
-    control: Arc<Control>,
-}
-
-impl Service {
-    pub(super) fn new(control: &Arc<Control>) -> Self {
-        Self { control: Arc::clone(control) }
-    }
-}
-
 #[tonic::async_trait]
-impl EnrollmentService for Service {
+impl EnrollmentService for Calls {
     async fn join(
         &self,
         request: Request<pb::JoinRequest>,
     ) -> Result<Response<pb::JoinResponse>, Status> {
-        let peer = caller::of(&request).to_string();
-        let answer = join(&self.control, &peer, &request.into_inner()).await;
+        let caller = caller::of(&request);
+        let answer = join(&self.control, caller.peer(), &request.into_inner()).await;
         Ok(Response::new(answer?))
     }
 }

@@ -112,12 +112,12 @@ fn merge_path(
         }
         return Ok(());
     };
-    let Kind::Message(inner) = field.kind() else {
-        return Err(format!("{path:?}: {first} has no fields of its own"));
-    };
     if field.is_list() || field.is_map() {
         return Err(format!("{path:?}: {first} is a list, which can only be changed as a whole"));
     }
+    let Kind::Message(inner) = field.kind() else {
+        return Err(format!("{path:?}: {first} has no fields of its own"));
+    };
     let mut nested =
         sub_message(target, &field).unwrap_or_else(|| DynamicMessage::new(inner.clone()));
     let given = sub_message(source, &field).unwrap_or_else(|| DynamicMessage::new(inner));

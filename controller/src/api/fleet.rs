@@ -1,6 +1,5 @@
 //! FleetService: clusters, appliances and invitations.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_model::name::{ApplianceName, ClusterName, Id};
@@ -15,26 +14,15 @@ use tonic::{Request, Response, Status};
 use super::error::{ApiError, sound};
 use super::page::Page;
 use super::resources::{appliance, check_etag, cluster, cluster_of};
-use super::{Control, caller, fields};
+use super::{Calls, Control, caller, fields};
 use crate::state::State;
 use crate::store::{Change, Invitation, NewEvent, Severity, Write};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-#[derive(Debug)]
-pub(super) struct Service {
-    control: Arc<Control>,
-}
-
-impl Service {
-    pub(super) fn new(control: &Arc<Control>) -> Self {
-        Self { control: Arc::clone(control) }
-    }
-}
-
 #[tonic::async_trait]
-impl FleetService for Service {
+impl FleetService for Calls {
     async fn list_clusters(
         &self,
         request: Request<pb::ListClustersRequest>,

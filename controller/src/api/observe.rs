@@ -13,10 +13,11 @@ use gantry_runtime::clock;
 use pb::observe_service_server::ObserveService;
 use tonic::{Request, Response, Status};
 
-use super::Control;
 use super::error::{ApiError, sound};
 use super::page::{self, Page};
 use super::resources::{appliance, cluster, cluster_of, real_server, revision, virtual_service};
+use super::{Calls, Control};
+use crate::observed::of_cluster;
 use crate::state::Service as StoredService;
 use crate::status::Facts;
 use crate::store::{Event, EventFilter, EventRange, Severity};
@@ -26,19 +27,8 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// How many events a watch reads at a time.
 const BATCH: u32 = 200;
 
-#[derive(Debug)]
-pub(super) struct Service {
-    control: Arc<Control>,
-}
-
-impl Service {
-    pub(super) fn new(control: &Arc<Control>) -> Self {
-        Self { control: Arc::clone(control) }
-    }
-}
-
 #[tonic::async_trait]
-impl ObserveService for Service {
+impl ObserveService for Calls {
     type WatchOverviewStream = Streamed<pb::Overview>;
     type WatchEventsStream = Streamed<pb::Event>;
 
@@ -136,10 +126,7 @@ fn overview(control: &Control, parent: Option<&ClusterName>) -> pb::Overview {
 
 fn row(service: &StoredService, facts: Facts<'_>) -> pb::overview::Row {
     let name = service.config.name.to_string();
-    let own = facts
-        .agents
-        .iter()
-        .filter(|(agent, _)| agent.appliance.cluster == service.config.name.cluster)
+    let own = of_cluster(facts.agents, &service.config.name.cluster)
         .filter_map(|(_, agent)| agent.samples.get(&name).filter(|_| agent.is_connected()));
     let mut rates = pb::overview::Rates::default();
     for counters in own {

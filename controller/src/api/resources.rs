@@ -6,6 +6,7 @@ use gantry_model::wire::{real_server_message, timestamp_message, virtual_service
 use gantry_proto::v1 as pb;
 
 use super::error::ApiError;
+use crate::observed::of_cluster;
 use crate::state::{Appliance, Cluster, Server, Service, State};
 use crate::status::{self, Facts};
 
@@ -38,7 +39,8 @@ pub(super) fn cluster(cluster: &Cluster) -> pb::Cluster {
 }
 
 pub(super) fn appliance(appliance: &Appliance, facts: Facts<'_>) -> pb::Appliance {
-    let own = facts.agents.iter().filter(|(name, _)| name.appliance == appliance.name);
+    let own = of_cluster(facts.agents, &appliance.name.cluster)
+        .filter(|(name, _)| name.appliance == appliance.name);
     let last_seen = own.map(|(_, agent)| agent.last_seen).max();
     pb::Appliance {
         name: appliance.name.to_string(),

@@ -75,7 +75,7 @@ fn a_change_sends_only_itself_and_skipped_states_add_up() {
 
     state.revision.number = 6;
     let a = put(&mut state, "a", 81);
-    publisher.publish(&state, &[a.clone()]);
+    publisher.publish(&state, std::slice::from_ref(&a));
     state.revision.number = 7;
     state.services.remove_mut(&cluster().service("b".parse().unwrap()));
     publisher.publish(&state, &[cluster().service("b".parse().unwrap())]);
@@ -101,7 +101,7 @@ fn what_does_not_concern_an_agent_does_not_move_it() {
     let l4 = publisher.shelf(&cluster(), AgentKind::L4).unwrap();
     let l7 = publisher.shelf(&cluster(), AgentKind::L7).unwrap();
     state.revision.number = 6;
-    publisher.publish(&state, &[a.clone()]);
+    publisher.publish(&state, std::slice::from_ref(&a));
     assert_eq!(l7.revision().number, 5, "the same plan again is no news");
     put(&mut state, "a", 81);
     publisher.publish(&state, &[a]);

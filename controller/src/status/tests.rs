@@ -1,1 +1,207 @@
+use std::collections::BTreeMap;
+
+use gantry_model::verdict::{CheckResult, Layer};
+use gantry_model::violation::Violations;
+use gantry_model::wire;
+use gantry_proto::agent::v1 as agent_pb;
+
 use super::*;
+use crate::observed::{Counters, Observed};
+use crate::state::Server;
+
+/// A service with servers a and b, and the agents that see it, all of whom are well at first.
+struct Scene {
+    service: Service,
+    agents: BTreeMap<AgentName, Agent>,
+}
+
+const HASH: &str = "00";
+
+impl Scene {
+    fn new() -> Self {
+        let name: gantry_model::name::ServiceName =
+            "clusters/main/virtualServices/dicom".parse().unwrap();
+        let message = pb::VirtualService {
+            listener: Some(pb::Listener {
+                address: "10.0.0.1".into(),
+                ports: vec!["104".into()],
+                protocol: 0,
+            }),
+            forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
+            ..Default::default()
+        };
+        let config = wire::virtual_service(&mut Violations::new(), name.clone(), &message).unwrap();
+        let servers = ["a", "b"].map(|id| {
+            let endpoint = Some(pb::Endpoint { address: "10.0.0.9".into(), port: 104 });
+            let message = pb::RealServer { endpoint, ..Default::default() };
+            let name = name.server(id.parse().unwrap());
+            let config = wire::real_server(&mut Violations::new(), name, &message).unwrap();
+            (id.parse().unwrap(), Server { config, number: 1 })
+        });
+        let service = Service {
+            config,
+            uid: String::new(),
+            number: 1,
+            create_time: Timestamp::UNIX_EPOCH,
+            update_time: Timestamp::UNIX_EPOCH,
+            servers: servers.into(),
+        };
+        let mut scene = Self { service, agents: BTreeMap::new() };
+        scene.agent(AgentKind::L7).samples.insert(name.to_string(), Counters::default());
+        scene.judge("a", true);
+        scene.judge("b", true);
+        scene
+    }
+
+    fn agent(&mut self, kind: AgentKind) -> &mut Agent {
+        let name = AgentName { appliance: "clusters/main/appliances/lb1".parse().unwrap(), kind };
+        self.agents.entry(name.clone()).or_insert_with(|| {
+            let observed = Observed::new();
+            observed.connected(&name, 1, "0.1.0", Timestamp::UNIX_EPOCH);
+            let mut agent = observed.read(|agents| agents[&name].clone());
+            agent.applied = Some(agent_pb::Applied { hash: HASH.into(), ..Default::default() });
+            agent
+        })
+    }
+
+    fn judge(&mut self, id: &str, healthy: bool) {
+        let server = self.service.config.name.server(id.parse().unwrap());
+        let last = CheckResult {
+            healthy,
+            layer: Layer::Connection,
+            cause: if healthy { "connected" } else { "connection refused" }.into(),
+            at: Timestamp::UNIX_EPOCH,
+            took: std::time::Duration::from_millis(4),
+        };
+        let since = Timestamp::UNIX_EPOCH;
+        let verdict = Verdict { server: server.clone(), healthy, since, last };
+        self.agent(AgentKind::Health).verdicts.insert(server, verdict);
+    }
+
+    fn intend(&mut self, id: &str, state: AdminState) {
+        let id = id.parse().unwrap();
+        self.service.servers.get_mut(&id).unwrap().config.admin_state = state;
+    }
+
+    fn reject(&mut self, kind: AgentKind) {
+        let resource = self.service.config.name.to_string();
+        let rejection = pb::Rejection {
+            agent: kind.to_string(),
+            resource,
+            field: "listener.address".into(),
+            message: "in use".into(),
+            ..Default::default()
+        };
+        self.agent(kind).applied.as_mut().unwrap().rejections.push(rejection);
+    }
+
+    fn status(&self) -> pb::VirtualServiceStatus {
+        let cluster: ClusterName = "clusters/main".parse().unwrap();
+        let desired = AgentKind::ALL.map(|kind| ((cluster.clone(), kind), HASH.to_owned())).into();
+        let now = Timestamp::from_second(1000).unwrap();
+        service(&self.service, Facts { agents: &self.agents, desired: &desired, now })
+    }
+
+    fn told(&self) -> (ServiceState, String) {
+        let status = self.status();
+        (status.state(), status.message)
+    }
+}
+
+fn told(change: impl FnOnce(&mut Scene)) -> (ServiceState, String) {
+    let mut scene = Scene::new();
+    change(&mut scene);
+    scene.told()
+}
+
+fn said(state: ServiceState, message: &str) -> (ServiceState, String) {
+    (state, message.to_owned())
+}
+
+#[test]
+fn by_its_servers() {
+    use AdminState::{Drain, Halt};
+    assert_eq!(Scene::new().told(), said(ServiceState::Up, ""));
+    assert_eq!(
+        told(|scene| scene.judge("b", false)),
+        said(ServiceState::Degraded, "1 of 2 real servers serve: 1 failed")
+    );
+    let both = |scene: &mut Scene| {
+        scene.judge("a", false);
+        scene.intend("b", Drain { halt_at: None });
+    };
+    assert_eq!(told(both), said(ServiceState::Down, "no real server serves: 1 failed, 1 draining"));
+    let with_fallback = |scene: &mut Scene| {
+        both(scene);
+        let endpoint = scene.service.servers.values().next().unwrap().config.endpoint;
+        scene.service.config.fallback = Some(endpoint);
+    };
+    assert_eq!(
+        told(with_fallback),
+        said(ServiceState::Degraded, "the fallback serves: 1 failed, 1 draining")
+    );
+    let past = Timestamp::from_second(999).unwrap();
+    assert_eq!(
+        told(|scene| scene.intend("b", Drain { halt_at: Some(past) })),
+        told(|scene| scene.intend("b", Halt)),
+        "a drain past its deadline is a halt"
+    );
+    assert_eq!(
+        told(|scene| scene.service.servers.clear()),
+        said(ServiceState::Down, "it has no real servers")
+    );
+    assert_eq!(
+        told(|scene| scene.service.config.disabled = true),
+        said(ServiceState::Off, "disabled by an operator")
+    );
+}
+
+#[test]
+fn what_nobody_carries_out_is_not_in_force() {
+    let message = "not in force: no agent-l7 has reported from cluster main yet";
+    let nobody = told(|scene| scene.agents.retain(|name, _| name.kind != AgentKind::L7));
+    assert_eq!(nobody, said(ServiceState::NotInForce, message));
+    let rejected = told(|scene| {
+        scene.agent(AgentKind::L7).samples.clear();
+        scene.reject(AgentKind::L7);
+    });
+    let message = "not in force: listener.address: in use";
+    assert_eq!(rejected, said(ServiceState::NotInForce, message));
+    let older_form = told(|scene| scene.reject(AgentKind::L7));
+    let message = "not in force as configured: listener.address: in use";
+    assert_eq!(older_form, said(ServiceState::Degraded, message));
+}
+
+#[test]
+fn old_news_are_never_green() {
+    for kind in [AgentKind::L7, AgentKind::Health] {
+        let mut scene = Scene::new();
+        scene.agent(kind).stream = None;
+        let status = scene.status();
+        assert!(status.stale);
+        assert_eq!(status.state(), ServiceState::Degraded, "{kind}");
+    }
+    let unchecked = told(|scene| scene.agent(AgentKind::Health).verdicts.clear());
+    assert_eq!(unchecked, said(ServiceState::Unspecified, "no health check has answered yet"));
+}
+
+#[test]
+fn it_is_reconciling_until_every_agent_has_taken_it() {
+    let mut scene = Scene::new();
+    assert!(!scene.status().reconciling);
+    scene.agent(AgentKind::Health).applied.as_mut().unwrap().hash = "01".into();
+    assert!(scene.status().reconciling);
+}
+
+#[test]
+fn where_appliances_differ_the_one_that_reaches_the_server_counts() {
+    let mut scene = Scene::new();
+    let name = AgentName {
+        appliance: "clusters/main/appliances/lb2".parse().unwrap(),
+        kind: AgentKind::Health,
+    };
+    let mut other = scene.agent(AgentKind::Health).clone();
+    other.verdicts.values_mut().for_each(|verdict| verdict.healthy = false);
+    scene.agents.insert(name, other);
+    assert_eq!(scene.told(), said(ServiceState::Up, ""));
+}

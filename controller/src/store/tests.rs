@@ -1,1 +1,186 @@
+use gantry_model::violation::Violations;
+use gantry_model::wire;
+use gantry_proto::v1 as pb;
+
 use super::*;
+
+async fn open(dir: &tempfile::TempDir) -> Store {
+    Store::open(&dir.path().join("gantry.db")).await.unwrap()
+}
+
+fn cluster() -> ClusterName {
+    "clusters/main".parse().unwrap()
+}
+
+fn service(id: &str, port: u16) -> VirtualService {
+    let name = cluster().service(id.parse().unwrap());
+    let message = pb::VirtualService {
+        display_name: format!("the {id}"),
+        listener: Some(pb::Listener {
+            address: "10.0.0.1".into(),
+            ports: vec![port.to_string()],
+            protocol: 0,
+        }),
+        forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
+        ..Default::default()
+    };
+    wire::virtual_service(&mut Violations::new(), name, &message).unwrap()
+}
+
+fn server(service: &str, id: &str) -> RealServer {
+    let name = cluster().service(service.parse().unwrap()).server(id.parse().unwrap());
+    let endpoint = Some(pb::Endpoint { address: "10.0.0.9".into(), port: 104 });
+    let message = pb::RealServer { endpoint, ..Default::default() };
+    wire::real_server(&mut Violations::new(), name, &message).unwrap()
+}
+
+fn put_service(id: &str, port: u16) -> Write {
+    Write::PutService(Box::new(service(id, port)))
+}
+
+async fn write(store: &Store, writes: Vec<Write>) -> Result<Arc<State>, StoreError> {
+    let event = NewEvent {
+        time: None,
+        severity: Severity::Info,
+        kind: "TESTED",
+        subject: "clusters/main/virtualServices/a".to_owned(),
+        message: "tested".to_owned(),
+    };
+    let change = Change {
+        actor: "users/test".to_owned(),
+        comment: "because".to_owned(),
+        writes,
+        events: vec![event],
+        request: None,
+    };
+    match store.change::<_, std::convert::Infallible>(|_| Ok((change, ()))).await {
+        Ok(((), state)) => Ok(state),
+        Err(ChangeError::Store(error)) => Err(error),
+        Err(ChangeError::Decided(never)) => match never {},
+    }
+}
+
+/// What a state is made of, for comparing.
+fn shape(state: &State) -> Vec<String> {
+    let services = state.services().map(|service| {
+        let servers: Vec<_> = service.servers.values().collect();
+        format!("{:?} {} {} {servers:?}", service.config, service.uid, service.number)
+    });
+    let clusters = state.clusters().map(|cluster| format!("{cluster:?}"));
+    clusters.chain(services).chain([state.revision.to_string()]).collect()
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: "Radiology".to_owned() };
+    write(&store, vec![made, put_service("a", 104), put_service("b", 105)]).await.unwrap();
+    let a = Write::PutServer(Box::new(server("a", "pacs-1")));
+    write(&store, vec![a, Write::PutServer(Box::new(server("b", "pacs-1")))]).await.unwrap();
+    let before = write(&store, vec![Write::DeleteService(service("b", 105).name)]).await.unwrap();
+    assert_eq!(before.revision, Revision { epoch: 1, number: 3 });
+    drop(store);
+    let again = open(&dir).await;
+    assert_eq!(shape(&again.state()), shape(&before));
+    assert_eq!(again.state().service(&service("a", 104).name).unwrap().newest_number(), 2);
+}
+
+#[tokio::test]
+async fn a_change_that_fails_in_the_middle_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    let before = write(&store, vec![made]).await.unwrap();
+    let orphan = Write::PutServer(Box::new(server("nowhere", "pacs-1")));
+    write(&store, vec![put_service("a", 104), orphan]).await.unwrap_err();
+    assert_eq!(shape(&store.state()), shape(&before));
+    assert_eq!(store.events(&all()).await.unwrap().len(), 1);
+    drop(store);
+    assert_eq!(shape(&open(&dir).await.state()), shape(&before));
+}
+
+#[tokio::test]
+async fn one_label_names_one_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    write(&store, vec![made, put_service("a", 104)]).await.unwrap();
+    let twin = VirtualService { label: "the a".to_owned(), ..service("b", 105) };
+    write(&store, vec![Write::PutService(Box::new(twin))]).await.unwrap_err();
+    assert_eq!(store.state().services().count(), 1);
+}
+
+fn all() -> EventFilter {
+    EventFilter { limit: 100, ..EventFilter::default() }
+}
+
+#[tokio::test]
+async fn events_say_who_what_and_why_and_are_found_by_subject() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    write(&store, vec![made]).await.unwrap();
+    store.record("agent".to_owned(), Vec::new()).await.unwrap();
+    let events = store.events(&all()).await.unwrap();
+    assert_eq!(events.len(), 1);
+    let event = &events[0];
+    assert_eq!((event.actor.as_str(), event.comment.as_str()), ("users/test", "because"));
+    assert_eq!(event.revision, Some(Revision { epoch: 1, number: 1 }));
+    for (subject, count) in [
+        ("clusters/main", 1),
+        ("clusters/main/virtualServices/a", 1),
+        ("clusters/main/virtualServices/ab", 0),
+        ("clusters/mai", 0),
+        ("clusters/%", 0),
+    ] {
+        let filter = EventFilter { subject: subject.to_owned(), ..all() };
+        assert_eq!(store.events(&filter).await.unwrap().len(), count, "{subject}");
+    }
+}
+
+#[tokio::test]
+async fn an_invitation_is_spent_once_and_not_after_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    write(&store, vec![Write::PutCluster { name: cluster(), label: String::new() }]).await.unwrap();
+    let appliance = cluster().appliance("lb1".parse().unwrap());
+    let event = || NewEvent {
+        time: None,
+        severity: Severity::Info,
+        kind: "TESTED",
+        subject: appliance.to_string(),
+        message: String::new(),
+    };
+    for (secret, hours) in [(b"good", 1), (b"late", -1)] {
+        let invitation = Invitation {
+            appliance: appliance.clone(),
+            secret_hash: secret.to_vec(),
+            expire_time: clock::wall() + jiff::SignedDuration::from_hours(hours),
+        };
+        store.invite(&invitation, "users/test".to_owned(), event()).await.unwrap();
+    }
+    let join = async |secret: &[u8]| store.join(secret, b"key", |_| event()).await.unwrap();
+    assert_eq!(join(b"guess").await, Joined::Unknown);
+    assert!(matches!(join(b"late").await, Joined::Expired(name, _) if name == appliance));
+    assert_eq!(join(b"good").await, Joined::Yes(appliance.clone()));
+    assert!(matches!(join(b"good").await, Joined::Spent(name, _) if name == appliance));
+    let known = store.state().appliance(&appliance).cloned().unwrap();
+    assert_eq!(known.key_hash.as_deref(), Some(b"key".as_slice()));
+    assert_eq!(store.state().revision.number, 1, "the fleet is not configuration");
+    assert!(store.remove_appliance(&appliance, "users/test".to_owned(), event()).await.unwrap());
+    assert_eq!(join(b"late").await, Joined::Unknown);
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let newer = "INSERT INTO _sqlx_migrations
+        (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)";
+    sqlx::query(newer).execute(&*store.writer.lock().await).await.unwrap();
+    drop(store);
+    let error = Store::open(&dir.path().join("gantry.db")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Newer { version: 9999, .. }), "{error:?}");
+    assert!(error.to_string().contains("newer version"), "{error}");
+}

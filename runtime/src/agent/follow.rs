@@ -5,6 +5,7 @@
 //! use, say) may go away by itself.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 use tracing::{debug, error, info, warn};
 
 use super::ledger::{Ledger, LedgerError};
@@ -218,7 +219,8 @@ impl<A: Apply> Follower<A> {
 
     fn note(&mut self, broken: &Broken) {
         match broken {
-            Broken::Rpc(status) if status.code() == Code::Unavailable => {
+            // A status that was made here, from what the transport met, has a source.
+            Broken::Rpc(status) if status.source().is_some() => {
                 warn!(why = rpc::causes(status), "no controller; going on with what is held");
             }
             Broken::Rpc(status) => {

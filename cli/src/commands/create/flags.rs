@@ -11,6 +11,9 @@ use gantry_proto::v1::virtual_service::{Forwarding, Strategy};
 
 use crate::document::human_duration;
 
+const CHECKS: &str = "tcp, dicom-echo[:CALLED_AE], mllp, http:/PATH, https:/PATH or none";
+const SERVER: &str = "NAME=ADDRESS[:PORT][,weight=N][,max-connections=N]; may be repeated";
+
 #[derive(Args, Debug)]
 #[group(id = "path", args = ["layer4", "layer7"])]
 pub(crate) struct ServiceFlags {
@@ -46,11 +49,9 @@ pub(crate) struct ServiceFlags {
     /// Keep a client on its real server for this long after its last connection: 1h
     #[arg(long, value_name = "DURATION", value_parser = human_duration)]
     persistence: Option<prost_types::Duration>,
-    /// tcp, dicom-echo[:CALLED_AE], mllp, http:/PATH, https:/PATH or none
-    #[arg(long, value_name = "CHECK")]
+    #[arg(long, value_name = "CHECK", help = CHECKS)]
     check: Option<Check>,
-    /// NAME=ADDRESS[:PORT][,weight=N][,max-connections=N]; may be repeated
-    #[arg(long = "server", value_name = "SERVER")]
+    #[arg(long = "server", value_name = "SERVER", help = SERVER)]
     servers: Vec<ServerArgument>,
 }
 

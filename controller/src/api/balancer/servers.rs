@@ -94,7 +94,8 @@ pub(super) async fn create(
         let server = check(state, &request.parent, &name, &given)?;
         let event = event("REAL_SERVER_CREATED", &name, "created".to_owned());
         let writes = vec![Write::PutServer(Box::new(server))];
-        Ok(Change { actor, writes, events: vec![event], request: remember, ..Change::default() })
+        let comment = request.comment.clone();
+        Ok(Change { actor, comment, writes, events: vec![event], request: remember })
     };
     if request.validate_only {
         decide(&control.state())?;
@@ -118,7 +119,8 @@ pub(super) async fn update(
         let merged = fields::merge(&old, &given, request.update_mask.as_ref())?;
         let server_name = &current.config.name;
         let server = check(state, &server_name.service.to_string(), server_name, &merged)?;
-        let mut change = Change { actor, ..Change::default() };
+        let comment = request.comment.clone();
+        let mut change = Change { actor, comment, ..Change::default() };
         if server != current.config {
             let changed = fields::difference(&old, &wire::real_server_message(&server));
             let message = format!("changed {}", changed.join(", "));

@@ -75,7 +75,8 @@ pub(super) async fn create(
         let event = event("VIRTUAL_SERVICE_CREATED", &name, message);
         let mut writes = vec![Write::PutService(Box::new(service))];
         writes.extend(servers.into_iter().map(|server| Write::PutServer(Box::new(server))));
-        Ok(Change { actor, writes, events: vec![event], request: remember, ..Change::default() })
+        let comment = request.comment.clone();
+        Ok(Change { actor, comment, writes, events: vec![event], request: remember })
     };
     if request.validate_only {
         decide(&control.state())?;
@@ -108,7 +109,8 @@ pub(super) async fn update(
         rules::check_together(&mut violations, &service, servers, "real_servers");
         check_neighbours(&mut violations, state, &service, "virtual_service");
         sound(violations, Some(()))?;
-        let mut change = Change { actor, ..Change::default() };
+        let comment = request.comment.clone();
+        let mut change = Change { actor, comment, ..Change::default() };
         if service != current.config {
             let changed = fields::difference(&old, &wire::virtual_service_message(&service));
             let message = format!("changed {}", changed.join(", "));
@@ -167,9 +169,11 @@ fn check_neighbours(
     let others = state.services_of(&cluster).map(|other| &other.config);
     let others = others.filter(|other| other.name != service.name);
     let changed = HashSet::from([&service.name]);
-    rules::check_neighbours(others.chain([service]), &changed, |_, path, reason, what| {
-        violations.within(field, |violations| violations.add(path, reason, what));
-    });
+    for conflict in rules::conflicts(others.chain([service]), &changed) {
+        violations.within(field, |violations| {
+            violations.add(conflict.field, conflict.reason, conflict.message);
+        });
+    }
 }
 
 type Parsed = (VirtualService, Vec<RealServer>);
