@@ -62,13 +62,19 @@ pub async fn keep(board: Arc<Board>, state: PathBuf, stop: CancellationToken) {
         while changes.changed().await.is_ok() {
             tokio::time::sleep(GATHER).await;
             changes.mark_unchanged();
-            if let Err(error) = write(&board, &state) {
-                warn!(%error, "the verdicts cannot be written down");
-            }
+            write_or_warn(&board, &state);
         }
     };
     // Cancel safe: what is half written stands beside the file, not in its place.
     let _stopped = stop.run_until_cancelled(forever).await;
+    // The last changes may have been gathering still.
+    write_or_warn(&board, &state);
+}
+
+fn write_or_warn(board: &Board, state: &Path) {
+    if let Err(error) = write(board, state) {
+        warn!(%error, "the verdicts cannot be written down");
+    }
 }
 
 fn write(board: &Board, state: &Path) -> std::io::Result<()> {

@@ -1,1 +1,24 @@
-//! Not written yet.
+//! What the end-to-end tests are made of: a site of real Gantry processes, real peers beside it, and
+//! waiting for conditions.
+//!
+//! Every process has a log file in a temporary folder; the ends of the logs are printed when a test
+//! fails. Every test has loopback addresses of its own, so that tests run side by side.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+pub mod backend;
+pub mod block;
+pub mod buf;
+pub mod dcmtk;
+pub mod forge;
+pub mod modality;
+pub mod orthanc;
+pub mod process;
+pub mod services;
+pub mod site;
+pub mod wait;
+
+pub use block::Block;
+pub use process::Process;
+pub use site::Site;
+pub use wait::eventually;

@@ -1,0 +1,15 @@
+//! End to end: the real binaries, real archives and real clients.
+//!
+//! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
+//! `failover_*` what survives the death of a process, `protocol_*` what a medical protocol sees.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "e2e/agent_stream.rs"]
+mod agent_stream;
+#[path = "e2e/api_identity.rs"]
+mod api_identity;
+#[path = "e2e/failover_controller.rs"]
+mod failover_controller;
+#[path = "e2e/protocol_dicom.rs"]
+mod protocol_dicom;
