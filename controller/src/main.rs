@@ -1,6 +1,8 @@
 //! `gantry-controller`: reads its command line, opens its state, serves.
 
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,7 +47,11 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> anyhow::Result<Ended> {
     shell::raise_file_limit();
-    std::fs::create_dir_all(&options.state)
+    // Keys and the hashes of tokens are in there.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&options.state)
         .with_context(|| format!("making the folder {}", options.state.display()))?;
     let authority = Arc::new(Authority::open(&options.state)?);
     first_operator(&authority, &options.state)?;

@@ -12,22 +12,22 @@ mod mllp;
 mod part10;
 mod web;
 
-use std::fmt::Display;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
-pub(crate) use images::make_dicom;
+use crate::say;
+use images::make_dicom;
 
 /// One sample server, or something for it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sample {
     /// A DICOM archive: answers C-ECHO and keeps what C-STORE brings.
     Dicom {
-        #[arg(long)]
-        listen: SocketAddr,
+        /// May be given more than once.
+        #[arg(long, required = true)]
+        listen: Vec<SocketAddr>,
         /// The application entity title in what it prints; it accepts any called title.
         #[arg(long)]
         ae: String,
@@ -56,6 +56,12 @@ pub(crate) enum Sample {
         #[arg(long, default_value = "XDS")]
         name: String,
     },
+    /// Sends one HL7 message over MLLP and prints how it was acknowledged.
+    Hl7 {
+        /// The receiver, or a virtual service in front of it.
+        #[arg(long)]
+        to: SocketAddr,
+    },
     /// Makes DICOM Secondary Capture images with synthetic pixels.
     Images {
         #[arg(long)]
@@ -69,13 +75,18 @@ pub(crate) enum Sample {
 }
 
 impl Sample {
-    /// Runs until the process is ended; [`Sample::Images`] ends by itself.
+    /// Runs until the process is ended; [`Sample::Images`] and [`Sample::Hl7`] end by
+    /// themselves.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Dicom { listen, ae, dir } => dicom::run(listen, ae, dir).await,
             Self::Mllp { listen, name } => mllp::run(listen, name).await,
             Self::Https { listen, name } => web::run_viewer(listen, name).await,
             Self::Xds { listen, name } => web::run_registry(listen, name).await,
+            Self::Hl7 { to } => {
+                say(mllp::send(to).await?);
+                Ok(())
+            }
             Self::Images { dir, count, kib } => {
                 let made = make_dicom(&dir, count, kib)?;
                 say(format_args!("{} images in {}", made.len(), dir.display()));
@@ -83,9 +94,4 @@ impl Sample {
             }
         }
     }
-}
-
-/// Prints a line. A reader that went away is no reason for a server to stop.
-fn say(line: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::task::JoinSet;
 
 use super::listen;
 
@@ -23,11 +24,27 @@ struct Archive {
     dir: PathBuf,
 }
 
-pub(super) async fn run(listen: SocketAddr, title: String, dir: PathBuf) -> anyhow::Result<()> {
+pub(super) async fn run(
+    listen: Vec<SocketAddr>,
+    title: String,
+    dir: PathBuf,
+) -> anyhow::Result<()> {
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let listener = listen::bind(&title, listen).await?;
-    let archive = Arc::new(Archive { title: title.clone(), dir });
-    listen::serve(&title, listener, |stream| association::serve(Arc::clone(&archive), stream)).await
+    let mut listeners = Vec::new();
+    for address in listen {
+        listeners.push(listen::bind(&title, address).await?);
+    }
+    let archive = Arc::new(Archive { title, dir });
+    let mut ports = JoinSet::new();
+    for listener in listeners {
+        let archive = Arc::clone(&archive);
+        ports.spawn(async move {
+            let handle = |stream| association::serve(Arc::clone(&archive), stream);
+            listen::serve(&archive.title, listener, handle).await
+        });
+    }
+    // None ends by itself.
+    ports.join_next().await.context("an archive needs a port")??
 }
 
 #[cfg(test)]

@@ -7,14 +7,19 @@ mod frame;
 mod message;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::{listen, say};
 use frame::Frames;
 use message::Header;
+
+/// How long an acknowledgement may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(listen: SocketAddr, name: String) -> anyhow::Result<()> {
     let listener = listen::bind(&name, listen).await?;
@@ -39,6 +44,25 @@ async fn receive(name: String, mut stream: TcpStream) -> anyhow::Result<()> {
                 None => say(format_args!("{name} received something that is not HL7")),
             }
             stream.write_all(&acknowledgement).await.context("a sender was lost")?;
+        }
+    }
+}
+
+/// Sends a message of nobody to `to`; gives the segment that acknowledges it.
+pub(super) async fn send(to: SocketAddr) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(to).await.with_context(|| format!("connecting to {to}"))?;
+    stream.write_all(&frame::wrap(&message::sample())).await.context("sending the message")?;
+    let mut frames = Frames::default();
+    let mut buffer = vec![0; 4096];
+    loop {
+        let read = timeout(PATIENCE, stream.read(&mut buffer)).await;
+        let read = read.context("no acknowledgement came")?.context("reading the answer")?;
+        ensure!(read > 0, "the connection was closed without an acknowledgement");
+        frames.add(&buffer[..read])?;
+        if let Some(answer) = frames.next() {
+            let answer = String::from_utf8_lossy(answer);
+            let segment = answer.split('\r').find(|segment| segment.starts_with("MSA"));
+            return Ok(segment.context("the answer has no MSA segment")?.to_owned());
         }
     }
 }
@@ -83,5 +107,16 @@ mod tests {
                 "{acknowledgement}"
             );
         }
+    }
+    #[tokio::test]
+    async fn what_is_sent_is_acknowledged() {
+        let listener = listen::bind("HL71", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            listen::serve("HL71", listener, |stream| receive("HL71".into(), stream)).await
+        });
+        let answer = send(address).await.unwrap();
+        assert!(answer.starts_with("MSA|AA|") && answer.ends_with("|HL71"), "{answer}");
     }
 }

@@ -55,6 +55,17 @@ pub(super) fn acknowledge(header: Option<&Header>, name: &str) -> Vec<u8> {
     format!("{answer}\r{confirmed}\r").into_bytes()
 }
 
+/// A message to try a receiver with: an arrival of nobody.
+pub(super) fn sample() -> Vec<u8> {
+    let (now, id) = (clock::wall().strftime("%Y%m%d%H%M%S+0000"), Uuid::new_v4().simple());
+    let id = &id.to_string()[..20];
+    format!(
+        "MSH|^~\\&|GANTRY|SAMPLE|PACS|SAMPLE|{now}||ADT^A01|{id}|T|2.5\rEVN||{now}\r\
+         PID|1||GANTRY-SAMPLE||SAMPLE^GANTRY\rPV1|1|N\r"
+    )
+    .into_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,90 @@
+//! What the tests need beside Rust, in one list, and how to get it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::say;
+use crate::workspace::{find_program, run};
+
+/// A Debian package, and a program of it by which it is known to be there.
+#[derive(Debug)]
+struct Need {
+    package: &'static str,
+    program: &'static str,
+    why: &'static str,
+}
+
+const NEEDS: [Need; 6] = [
+    Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
+    Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
+    Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
+    Need { package: "iproute2", program: "ip", why: "network namespaces" },
+    Need { package: "nodejs", program: "node", why: "runs buf" },
+    Need { package: "npm", program: "npm", why: "installs buf" },
+];
+
+/// The linter of the API, which is also a gRPC client from another house.
+const BUF: &str = "@bufbuild/buf@1.50.0";
+
+/// Installs the packages that are missing; says which, when this is not root.
+pub(crate) fn install_packages() -> anyhow::Result<()> {
+    let missing: Vec<&Need> =
+        NEEDS.iter().filter(|need| find_program(need.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for Need { package, why, .. } in &missing {
+        say(format_args!("missing: {package}, {why}"));
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    if !rustix::process::geteuid().is_root() {
+        bail!("as root, run: apt-get install -y {}", packages.join(" "));
+    }
+    apt_get(&["update", "-q"])?;
+    apt_get(&[&["install", "-y", "-q", "--no-install-recommends"], packages.as_slice()].concat())?;
+    if packages.contains(&"orthanc") {
+        // The package starts an archive of its own; the tests start theirs. No systemd, no matter.
+        let _ = Command::new("systemctl").args(["disable", "--now", "orthanc"]).output();
+    }
+    Ok(())
+}
+
+fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = Command::new("apt-get");
+    run("apt-get", command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// The `buf` command: the one on the path, else one of our own, installed outside the workspace.
+pub(crate) fn buf() -> anyhow::Result<PathBuf> {
+    if let Some(buf) = find_program("buf") {
+        return Ok(buf);
+    }
+    let folder = cache()?.join("npm");
+    let buf = folder.join("node_modules/.bin/buf");
+    if !is_installed(&folder) {
+        say(format_args!("installing {BUF} in {}", folder.display()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
+        run("npm", npm.arg(BUF))?;
+    }
+    Ok(buf)
+}
+
+/// Whether the right version is there.
+fn is_installed(folder: &Path) -> bool {
+    let manifest = folder.join("node_modules/@bufbuild/buf/package.json");
+    let Ok(text) = std::fs::read_to_string(manifest) else { return false };
+    let version = BUF.rsplit('@').next().unwrap_or_default();
+    text.contains(&format!("\"version\": \"{version}\""))
+}
+
+/// A folder that git does not know and that the next run finds again.
+fn cache() -> anyhow::Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = set("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    Ok(base.context("HOME is not set")?.join("gantry"))
+}

@@ -1,0 +1,158 @@
+//! `cargo xtask test`: installs what is missing, builds once, runs every test, counts.
+//!
+//! Everything is built and run with one selection of crates, so that nothing is built twice with
+//! other features.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use gantry_runtime::clock;
+
+use crate::needs;
+use crate::say;
+use crate::workspace::{Workspace, run};
+
+/// The crate whose tests run the real binaries.
+const WHOLE: &str = "gantry-tests";
+/// Everything but those.
+const UNIT: &str = "unit";
+
+#[derive(Args, Debug)]
+pub(crate) struct Test {
+    /// Only a group: "unit" for the crates by themselves, or the first word of files in tests/tests
+    #[arg(long, value_name = "GROUP")]
+    only: Option<String>,
+}
+
+impl Test {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let workspace = Workspace::load()?;
+        let selection = selection(self.only.as_deref(), &groups(&workspace))?;
+        needs::install_packages()?;
+        run_tests(&workspace, &selection)
+    }
+}
+
+/// Builds everything once, then runs what is selected.
+pub(crate) fn run_tests(workspace: &Workspace, selection: &[String]) -> anyhow::Result<()> {
+    let buf = needs::buf()?;
+    // All targets: the tests start the binaries, and both are made with the same features.
+    run("the build", &mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
+    let began = clock::monotonic();
+    let mut child = workspace
+        .cargo(&["test", "--workspace", "--no-fail-fast"])
+        .args(selection)
+        .env("GANTRY_BUF", &buf)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting cargo test")?;
+    let mut count = Count::default();
+    for line in BufReader::new(child.stdout.take().context("a pipe was asked for")?).lines() {
+        let line = line.context("reading what the tests print")?;
+        count.hear(&line);
+        say(line);
+    }
+    let status = child.wait()?;
+    say(count.summary(began.elapsed()));
+    ensure!(status.success(), "some tests failed");
+    ensure!(count.passed > 0, "no test ran");
+    Ok(())
+}
+
+/// The groups there are: `unit`, and the first words of the files in `tests/tests`.
+fn groups(workspace: &Workspace) -> BTreeSet<String> {
+    let whole = workspace.packages.iter().filter(|package| package.name == WHOLE);
+    let files = whole.flat_map(|package| &package.targets).filter(|target| target.is("test"));
+    let words = files.filter_map(|file| file.name.split('_').next());
+    words.map(str::to_owned).chain([UNIT.to_owned()]).collect()
+}
+
+/// The arguments for `cargo test` that choose `group`.
+fn selection(group: Option<&str>, groups: &BTreeSet<String>) -> anyhow::Result<Vec<String>> {
+    match group {
+        None => Ok(Vec::new()),
+        Some(UNIT) => Ok(["--exclude", WHOLE].map(str::to_owned).to_vec()),
+        Some(group) if groups.contains(group) => Ok(vec!["--test".into(), format!("{group}*")]),
+        Some(group) => {
+            let known: Vec<_> = groups.iter().map(String::as_str).collect();
+            bail!("there is no group {group:?}: there are {}", known.join(", "))
+        }
+    }
+}
+
+/// What the test programs said of themselves.
+#[derive(Debug, Default, PartialEq)]
+struct Count {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+    /// The tests that failed, by name.
+    broken: Vec<String>,
+}
+
+impl Count {
+    /// `test result: ok. 5 passed; 0 failed; 1 ignored; …` and `test name ... FAILED`.
+    fn hear(&mut self, line: &str) {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let words: Vec<&str> = counts.split([' ', ';']).collect();
+            for pair in words.windows(2) {
+                let Ok(number) = pair[0].parse::<u32>() else { continue };
+                match pair[1] {
+                    "passed" => self.passed += number,
+                    "failed" => self.failed += number,
+                    "ignored" => self.ignored += number,
+                    _ => {}
+                }
+            }
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"))
+        {
+            self.broken.push(name.to_owned());
+        }
+    }
+
+    fn summary(&self, took: Duration) -> String {
+        let Self { passed, failed, ignored, broken } = self;
+        let names: String = broken.iter().map(|name| format!("  failed: {name}\n")).collect();
+        let took = took.as_secs();
+        format!("{names}{passed} passed, {failed} failed, {ignored} ignored in {took} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let mut count = Count::default();
+        for line in [
+            "running 3 tests",
+            "test relay::closes ... ok",
+            "test relay::half_open ... FAILED",
+            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; \
+             finished in 0.01s",
+            "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 9 filtered out",
+        ] {
+            count.hear(line);
+        }
+        assert_eq!(
+            count.summary(Duration::from_millis(2900)),
+            "  failed: relay::half_open\n7 passed, 1 failed, 1 ignored in 2 s"
+        );
+    }
+
+    #[test]
+    fn a_group_that_is_not_there_is_refused_with_those_that_are() {
+        let groups = BTreeSet::from(["api".to_owned(), UNIT.to_owned()]);
+        assert_eq!(selection(Some("api"), &groups).unwrap(), ["--test", "api*"]);
+        assert_eq!(selection(Some("unit"), &groups).unwrap(), ["--exclude", "gantry-tests"]);
+        let refused = selection(Some("apy"), &groups).unwrap_err().to_string();
+        assert_eq!(refused, "there is no group \"apy\": there are api, unit");
+    }
+}
