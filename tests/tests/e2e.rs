@@ -11,6 +11,10 @@ mod agent_rejection;
 mod agent_scale;
 #[path = "e2e/agent_stream.rs"]
 mod agent_stream;
+#[path = "e2e/api_balancer.rs"]
+mod api_balancer;
+#[path = "e2e/api_config.rs"]
+mod api_config;
 #[path = "e2e/api_foreign_client.rs"]
 mod api_foreign_client;
 #[path = "e2e/api_identity.rs"]
