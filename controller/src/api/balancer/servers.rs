@@ -86,7 +86,6 @@ pub(super) async fn create(
         Repeat::Yes(name) => return get(control, &name),
         Repeat::No(remember) => remember,
     };
-    let given = request.real_server.clone().unwrap_or_default();
     let decide = |state: &State| {
         if state.server(&name).is_some() {
             return Err(ApiError::AlreadyExists { kind: "real server", name: name.to_string() });
