@@ -42,12 +42,14 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let parts: Vec<&str> = text.trim_end_matches('/').split('/').collect();
+        // Ids have small letters only; labels, which tables show, may have others.
+        let id = |part: &str| part.to_ascii_lowercase().parse::<Id>();
         Ok(match parts.as_slice() {
             ["clusters", ..] => Self::Whole(text.trim_end_matches('/').parse()?),
-            ["appliances", appliance] => Self::Appliance(appliance.parse()?),
-            ["virtualServices", service] | [service] => Self::Service(service.parse()?),
+            ["appliances", appliance] => Self::Appliance(id(appliance)?),
+            ["virtualServices", service] | [service] => Self::Service(id(service)?),
             ["virtualServices", service, "realServers", server] | [service, server] => {
-                Self::Server(service.parse()?, server.parse()?)
+                Self::Server(id(service)?, id(server)?)
             }
             _ => {
                 let form = "SERVICE, SERVICE/SERVER, appliances/APPLIANCE or a whole name";
@@ -94,6 +96,17 @@ pub(crate) fn short(name: &str) -> String {
     }
 }
 
+/// A resource as tables call it: by its label where that is its id in other letters, else by id and
+/// label. So what is read in a table can be typed.
+pub(crate) fn labelled(name: &str, label: &str) -> String {
+    let id = last(name);
+    match label {
+        "" => id.to_owned(),
+        label if label.eq_ignore_ascii_case(id) => label.to_owned(),
+        label => format!("{id} ({label})"),
+    }
+}
+
 /// The last part of a resource name.
 pub(crate) fn last(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
@@ -124,6 +137,15 @@ mod tests {
     }
 
     #[test]
+    fn what_tables_show_can_be_typed() {
+        let name = "clusters/main/virtualServices/hl7";
+        assert_eq!(labelled(name, "HL7"), "HL7");
+        assert_eq!(whole(&labelled(name, "HL7")), name);
+        assert_eq!(labelled(name, ""), "hl7");
+        assert_eq!(labelled(name, "Interface engine"), "hl7 (Interface engine)");
+    }
+
+    #[test]
     fn whole_names_stay_what_they_are() {
         for name in [
             "clusters/other",
@@ -137,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for bad in ["", "/", "DICOM", "a/b/c", "clusters", "clusters/a/b", "dicom/pacs_1", "é"] {
+        for bad in ["", "/", "DI COM", "a/b/c", "clusters", "clusters/a/b", "dicom/pacs_1", "é"] {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
         }
         let error = "clusters/main/services/x".parse::<Reference>().unwrap_err();

@@ -107,7 +107,7 @@ fn service_line(row: &Row) -> Line {
     let rates = row.rates.unwrap_or_default();
     let plain = |text: String| Word::new(text, Tone::Plain);
     let cells = vec![
-        plain(names::last(&service.name).to_owned()),
+        plain(names::labelled(&service.name, &service.display_name)),
         plain(look::listens_on(&service)),
         plain(look::path(&service).to_owned()),
         look::service_state(&service),
@@ -159,7 +159,7 @@ fn server_line(server: &v1::RealServer, now: i64) -> Line {
         state.text = format!("{} {since}", state.text);
     }
     let cells = vec![
-        plain(format!("  {}", names::last(&server.name))),
+        plain(format!("  {}", names::labelled(&server.name, &server.display_name))),
         plain(look::endpoint(server.endpoint.as_ref())),
         plain(format!("w{}", look::weight(server))),
         state,

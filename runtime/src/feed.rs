@@ -46,7 +46,7 @@ async fn listen_once(
         .max_decoding_message_size(64 << 20);
     let mut stream = match client.watch_verdicts(WatchVerdictsRequest {}).await {
         Ok(answer) => answer.into_inner(),
-        Err(status) => return rpc::causes(&status),
+        Err(status) => return rpc::why(&status),
     };
     info!("listening to healthd");
     backoff.reset();
@@ -54,7 +54,7 @@ async fn listen_once(
         match stream.message().await {
             Ok(Some(message)) => take(&message, hear, known),
             Ok(None) => return "healthd closed the feed".to_owned(),
-            Err(status) => return rpc::causes(&status),
+            Err(status) => return rpc::why(&status),
         }
     }
 }

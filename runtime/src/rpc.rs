@@ -1,5 +1,6 @@
 //! Connections to the controller, and to neighbours on this machine.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,8 +54,20 @@ pub fn connect_socket(path: PathBuf) -> Channel {
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector)
 }
 
+/// Why a call failed: the controller's own words, or what the transport met first.
+pub fn why(status: &tonic::Status) -> String {
+    let mut cause: &(dyn Error + 'static) = match status.source() {
+        Some(source) => source,
+        None => return status.message().to_owned(),
+    };
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
 /// An error with all its causes, on one line: what failed, then why.
-pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -221,7 +221,7 @@ impl<A: Apply> Follower<A> {
         match broken {
             // A status that was made here, from what the transport met, has a source.
             Broken::Rpc(status) if status.source().is_some() => {
-                warn!(why = rpc::causes(status), "no controller; going on with what is held");
+                warn!(why = rpc::why(status), "no controller; going on with what is held");
             }
             Broken::Rpc(status) => {
                 let (code, why) = (status.code(), status.message());
