@@ -110,8 +110,8 @@ async fn api_reference_deployment_is_in_force_as_far_as_it_is_carried() {
         assert_ne!(status.state(), State::NotInForce, "{status:?}");
     }
     let overview = site.gantry(&["overview"]).await.output();
-    for label in ["DICOM-Modalities", "HL7", "XDS-Registry", "XDS-Repository", "HTTPS-Viewer"] {
-        assert!(overview.contains(label), "{overview}");
+    for id in LAYER4.into_iter().chain(LAYER7.map(|(id, ..)| id)) {
+        assert!(overview.contains(id), "{overview}");
     }
 }
 

@@ -97,6 +97,11 @@ async fn failover_controller_dies_while_images_flow_and_an_archive_dies() {
     let mut stored: BTreeSet<String> = archives[0].instances().await.into_iter().collect();
     stored.extend(archives[1].instances().await);
     assert!(stored.is_superset(&acknowledged), "every acknowledged image is in an archive");
+    for ((_, run), study) in long.iter().zip([&study_a, &study_b]) {
+        let acknowledged = run.log().matches("Received Store Response (Success)").count();
+        let found = study.instances().await.intersection(&stored).count();
+        assert!(found >= acknowledged, "{found} of {acknowledged}");
+    }
     site.controller.start_again();
     site.agents_report().await;
     site.up("dicom").await;
