@@ -26,7 +26,7 @@ const NEEDS: [Need; 6] = [
 ];
 
 /// The linter of the API, which is also a gRPC client from another house.
-const BUF: &str = "@bufbuild/buf@1.50.0";
+const BUF: &str = "@bufbuild/buf@1.75.0";
 
 /// Installs the packages that are missing; says which, when this is not root.
 pub(crate) fn install_packages() -> anyhow::Result<()> {

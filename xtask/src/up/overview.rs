@@ -98,21 +98,26 @@ impl Service {
 impl Overview {
     /// What is not as it should be, a line each; nothing when all is well.
     pub(super) fn missing(&self) -> Vec<String> {
-        let agents = ["agent-l7", "healthd"].into_iter().filter_map(|wanted| {
+        self.missing_agents().chain(self.rows.iter().filter_map(Row::missing)).collect()
+    }
+
+    /// Whether waiting longer cannot help: the agents know everything, and what is not up is
+    /// refused by one of them or in want of one that does not run here.
+    pub(super) fn is_hopeless(&self) -> bool {
+        let mut left = self.rows.iter().filter(|row| !row.is_settled()).peekable();
+        let settled = self.missing_agents().next().is_none();
+        settled && left.peek().is_some() && left.all(Row::is_hopeless)
+    }
+
+    fn missing_agents(&self) -> impl Iterator<Item = String> {
+        ["agent-l7", "healthd"].into_iter().filter_map(|wanted| {
             let mut known = self.appliances.iter().flat_map(|appliance| &appliance.agents);
             match known.find(|agent| agent.agent == wanted) {
                 Some(agent) if agent.connected && agent.current => None,
                 Some(agent) if agent.connected => Some(format!("{wanted} is behind")),
                 _ => Some(format!("{wanted} does not report")),
             }
-        });
-        agents.chain(self.rows.iter().filter_map(Row::missing)).collect()
-    }
-
-    /// Whether waiting longer can not help: an agent has refused what is not up.
-    pub(super) fn is_hopeless(&self) -> bool {
-        let mut left = self.rows.iter().filter(|row| !row.is_settled()).peekable();
-        left.peek().is_some() && left.all(|row| !row.service.status.rejections.is_empty())
+        })
     }
 }
 
@@ -128,6 +133,11 @@ impl Row {
         good && !status.reconciling && !status.stale
     }
 
+    fn is_hopeless(&self) -> bool {
+        let status = &self.service.status;
+        !status.rejections.is_empty() || status.state == "NOT_IN_FORCE"
+    }
+
     fn missing(&self) -> Option<String> {
         if self.is_settled() {
             return None;
@@ -139,7 +149,7 @@ impl Row {
             .iter()
             .map(|rejection| format!("{} refuses: {}", rejection.agent, rejection.message))
             .collect();
-        if why.is_empty() {
+        if why.is_empty() && status.state != "NOT_IN_FORCE" {
             why.extend(self.real_servers.iter().filter_map(RealServer::missing));
         }
         if why.is_empty() {
@@ -151,7 +161,9 @@ impl Row {
         }
         let state = status.state.to_lowercase().replace('_', " ");
         let state = if state.is_empty() { "unknown" } else { &state };
-        Some(format!("{label} is {state}: {}", why.join("; ")))
+        let why = why.join("; ");
+        let why = why.strip_prefix(&format!("{state}: ")).unwrap_or(&why);
+        Some(format!("{label} is {state}: {why}"))
     }
 }
 
@@ -218,6 +230,10 @@ mod tests {
             "{}",
         );
         assert!(refused.is_hopeless());
+        let message = r#"{"state": "NOT_IN_FORCE", "message": "not in force: no agent-l4"}"#;
+        let layer4 = overview(message, r#"{"state": "FAILED"}"#);
+        assert!(layer4.is_hopeless());
+        assert_eq!(layer4.missing(), ["hl7 is not in force: no agent-l4"]);
         assert_eq!(refused.missing(), ["hl7 is not in force: agent-l7 refuses: the port is taken"]);
     }
 }
