@@ -163,6 +163,23 @@ async fn site_recovers(radiology: &Radiology, at: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol_dicom_a_frozen_archive_is_taken_out_though_it_takes_connections() {
+    let radiology = Radiology::start().await;
+    let site = &radiology.site;
+    let home = radiology.lands_in("before", radiology.dicom).await;
+    let before = radiology.archives[1 - home].images().await;
+    radiology.archives[home].process.freeze();
+    let subject = gantry_tests::site::server_name("dicom", NAMES[home]);
+    let failed = site.event(&subject, "REAL_SERVER_FAILED").await;
+    assert!(failed.message.contains("timed out"), "{failed:?}");
+    let frozen = tokio::net::TcpStream::connect(radiology.archives[home].dicom).await;
+    assert!(frozen.is_ok(), "a check that only connects sees nothing");
+    assert_eq!(radiology.lands_in_running(1 - home, "elsewhere").await, before + 1);
+    radiology.archives[home].process.thaw();
+    site_recovers(&radiology, home).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn protocol_dicom_an_association_ends_in_peace_while_its_archive_drains() {
     let radiology = Radiology::start().await;
     let (site, archives) = (&radiology.site, &radiology.archives);
