@@ -255,3 +255,24 @@ async fn failover_controller_comes_back_to_what_happened_meanwhile() {
         client.echoes().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failover_agent_starts_again_and_sends_nobody_to_a_server_known_to_be_dead() {
+    let (mut site, _one, two, listen) = web_site().await;
+    let _broken = break_down(two).await;
+    site.server_reaches("web", "two", ServerState::Failed).await;
+    let mut agent = site.agent_l7.take().unwrap();
+    for _ in 0..8 {
+        agent.kill();
+        agent.start_again();
+        let first =
+            eventually("it serves again", async || Client::connect(listen).await.ok()).await;
+        assert_eq!(first.served_by, "one");
+        only("one", listen).await.expect("from the first connection on");
+    }
+    // Without healthd it does not wait for ever.
+    site.healthd.take().unwrap().kill();
+    agent.kill();
+    agent.start_again();
+    eventually("it serves again", async || Client::connect(listen).await.ok()).await;
+}
