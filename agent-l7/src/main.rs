@@ -27,6 +27,9 @@ struct Options {
     log: LogOptions,
 }
 
+/// How long healthd may keep an agent that starts from carrying traffic.
+const FIRST_WORD: Duration = Duration::from_millis(500);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
@@ -40,7 +43,8 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
         Some(workers) => Settings { workers },
         None => Settings::for_this_machine(),
     };
-    let door = Door::new(Plane::start(settings)?);
+    let mut door = Door::new(Plane::start(settings)?);
+    feed::first_word(&options.agent.feed, &mut door, FIRST_WORD).await;
     let mut tasks = Tasks::new();
     let listening = feed::listen(options.agent.feed.clone(), door.clone(), tasks.stop());
     tasks.start("health feed", listening);

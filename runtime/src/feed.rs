@@ -4,13 +4,15 @@
 //! stand.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gantry_model::name::ServerName;
 use gantry_model::wire;
 use gantry_proto::agent::v1::health_feed_service_client::HealthFeedServiceClient;
 use gantry_proto::agent::v1::{WatchVerdictsRequest, WatchVerdictsResponse};
 use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
@@ -20,6 +22,26 @@ use crate::rpc;
 pub trait Hear: Send + 'static {
     /// A verdict; none: nothing is known of this server any more.
     fn hear(&mut self, server: &ServerName, healthy: Option<bool>);
+}
+
+/// Hears what healthd knows already, before any traffic is carried: servers known to be dead get
+/// none of it then. Gives up after `patience`, for healthd may be dead itself.
+pub async fn first_word(socket: &Path, hear: &mut impl Hear, patience: Duration) {
+    let mut backoff = Backoff::for_neighbour();
+    let word = async {
+        loop {
+            if let Ok(mut stream) = open(socket).await
+                && let Ok(Some(message)) = stream.message().await
+            {
+                return message;
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    };
+    match tokio::time::timeout(patience, word).await {
+        Ok(message) => take(&message, hear, &mut BTreeSet::new()),
+        Err(_) => warn!("starting without a word from healthd"),
+    }
 }
 
 /// Listens until stopped, coming back when healthd does.
@@ -37,15 +59,13 @@ pub async fn listen(socket: PathBuf, mut hear: impl Hear, stop: CancellationToke
 }
 
 async fn listen_once(
-    socket: &std::path::Path,
+    socket: &Path,
     hear: &mut impl Hear,
     known: &mut BTreeSet<ServerName>,
     backoff: &mut Backoff,
 ) -> String {
-    let mut client = HealthFeedServiceClient::new(rpc::connect_socket(socket.to_owned()))
-        .max_decoding_message_size(64 << 20);
-    let mut stream = match client.watch_verdicts(WatchVerdictsRequest {}).await {
-        Ok(answer) => answer.into_inner(),
+    let mut stream = match open(socket).await {
+        Ok(stream) => stream,
         Err(status) => return rpc::why(&status),
     };
     info!("listening to healthd");
@@ -57,6 +77,12 @@ async fn listen_once(
             Err(status) => return rpc::why(&status),
         }
     }
+}
+
+async fn open(socket: &Path) -> Result<Streaming<WatchVerdictsResponse>, Status> {
+    let mut client = HealthFeedServiceClient::new(rpc::connect_socket(socket.to_owned()))
+        .max_decoding_message_size(64 << 20);
+    Ok(client.watch_verdicts(WatchVerdictsRequest {}).await?.into_inner())
 }
 
 fn take(message: &WatchVerdictsResponse, hear: &mut impl Hear, known: &mut BTreeSet<ServerName>) {

@@ -52,6 +52,15 @@ impl Process {
         }
     }
 
+    /// Stops it where it is: its sockets stay open, and it does nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Asks it to stop, as a service manager does, and waits until it has.
     pub async fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);

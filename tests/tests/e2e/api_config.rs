@@ -1,10 +1,11 @@
 //! A cluster as one document, the overview, the events, and what a restart keeps.
 
-use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 
 use gantry_proto::v1 as pb;
 use gantry_tests::backend::Backend;
+use gantry_tests::block::listening;
 use gantry_tests::services::{connect_check, layer7, server};
 use gantry_tests::site::{server_name, service_name};
 use gantry_tests::wait::soon;
@@ -20,30 +21,19 @@ fn reference() -> PathBuf {
 
 /// Addresses that this machine does not have, and that no other test uses: of the range kept for
 /// measuring networks (RFC 2544).
-fn elsewhere(block: &Block, last: u8) -> SocketAddr {
+fn elsewhere(block: &Block, last: u8, port: u16) -> SocketAddrV4 {
     let [_, high, low, _] = block.address(0).octets();
-    ([198, 18 + high % 2, low, last], 0).into()
+    SocketAddrV4::new([198, 18 + high % 2, low, last].into(), port)
 }
 
 /// The reference deployment with other addresses.
 fn moved_reference(site: &Site) -> PathBuf {
-    let net = elsewhere(&site.block, 0).ip().to_string();
+    let net = elsewhere(&site.block, 0, 0).ip().to_string();
     let net = net.strip_suffix('0').unwrap();
     let text = std::fs::read_to_string(reference()).unwrap().replace("10.12.1.", net);
     let file = site.folder("documents").join("reference.yaml");
     std::fs::write(&file, text).unwrap();
     file
-}
-
-/// Whether a socket of this machine listens there.
-fn is_listening(at: SocketAddr) -> bool {
-    let SocketAddr::V4(at) = at else { panic!("only IPv4 is looked for") };
-    let wanted = format!("{:08X}:{:04X}", u32::from_ne_bytes(at.ip().octets()), at.port());
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    sockets.lines().any(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        fields.len() > 3 && fields[1] == wanted && fields[3] == "0A"
-    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,9 +88,9 @@ async fn api_reference_deployment_is_in_force_as_far_as_it_is_carried() {
         assert_eq!(status.message, why, "{id}");
     }
     for (id, last, port) in LAYER7 {
-        let mut address = elsewhere(&site.block, last);
-        address.set_port(port);
-        eventually(&format!("{id} listens"), async || is_listening(address).then_some(())).await;
+        let address = elsewhere(&site.block, last, port);
+        eventually(&format!("{id} listens"), async || listening().contains(&address).then_some(()))
+            .await;
         let status = eventually(&format!("{id} is judged"), async || {
             let status = site.status(id).await;
             (!status.reconciling && status.state() != State::Unspecified).then_some(status)
@@ -110,8 +100,8 @@ async fn api_reference_deployment_is_in_force_as_far_as_it_is_carried() {
         assert_ne!(status.state(), State::NotInForce, "{status:?}");
     }
     let overview = site.gantry(&["overview"]).await.output();
-    for label in ["DICOM-Modalities", "HL7", "XDS-Registry", "XDS-Repository", "HTTPS-Viewer"] {
-        assert!(overview.contains(label), "{overview}");
+    for id in LAYER4.into_iter().chain(LAYER7.map(|(id, ..)| id)) {
+        assert!(overview.contains(id), "{overview}");
     }
 }
 

@@ -97,6 +97,11 @@ async fn failover_controller_dies_while_images_flow_and_an_archive_dies() {
     let mut stored: BTreeSet<String> = archives[0].instances().await.into_iter().collect();
     stored.extend(archives[1].instances().await);
     assert!(stored.is_superset(&acknowledged), "every acknowledged image is in an archive");
+    for ((_, run), study) in long.iter().zip([&study_a, &study_b]) {
+        let acknowledged = run.log().matches("Received Store Response (Success)").count();
+        let found = study.instances().await.intersection(&stored).count();
+        assert!(found >= acknowledged, "{found} of {acknowledged}");
+    }
     site.controller.start_again();
     site.agents_report().await;
     site.up("dicom").await;
@@ -249,4 +254,25 @@ async fn failover_controller_comes_back_to_what_happened_meanwhile() {
     for client in &mut held {
         client.echoes().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failover_agent_starts_again_and_sends_nobody_to_a_server_known_to_be_dead() {
+    let (mut site, _one, two, listen) = web_site().await;
+    let _broken = break_down(two).await;
+    site.server_reaches("web", "two", ServerState::Failed).await;
+    let mut agent = site.agent_l7.take().unwrap();
+    for _ in 0..8 {
+        agent.kill();
+        agent.start_again();
+        let first =
+            eventually("it serves again", async || Client::connect(listen).await.ok()).await;
+        assert_eq!(first.served_by, "one");
+        only("one", listen).await.expect("from the first connection on");
+    }
+    // Without healthd it does not wait for ever.
+    site.healthd.take().unwrap().kill();
+    agent.kill();
+    agent.start_again();
+    eventually("it serves again", async || Client::connect(listen).await.ok()).await;
 }

@@ -163,6 +163,23 @@ async fn site_recovers(radiology: &Radiology, at: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol_dicom_a_frozen_archive_is_taken_out_though_it_takes_connections() {
+    let radiology = Radiology::start().await;
+    let site = &radiology.site;
+    let home = radiology.lands_in("before", radiology.dicom).await;
+    let before = radiology.archives[1 - home].images().await;
+    radiology.archives[home].process.freeze();
+    let subject = gantry_tests::site::server_name("dicom", NAMES[home]);
+    let failed = site.event(&subject, "REAL_SERVER_FAILED").await;
+    assert!(failed.message.contains("timed out"), "{failed:?}");
+    let frozen = tokio::net::TcpStream::connect(radiology.archives[home].dicom).await;
+    assert!(frozen.is_ok(), "a check that only connects sees nothing");
+    assert_eq!(radiology.lands_in_running(1 - home, "elsewhere").await, before + 1);
+    radiology.archives[home].process.thaw();
+    site_recovers(&radiology, home).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn protocol_dicom_an_association_ends_in_peace_while_its_archive_drains() {
     let radiology = Radiology::start().await;
     let (site, archives) = (&radiology.site, &radiology.archives);
@@ -181,7 +198,7 @@ async fn protocol_dicom_an_association_ends_in_peace_while_its_archive_drains() 
         assert_eq!(radiology.lands_in(&format!("new-{at}"), to).await, other);
     }
     assert!(long.is_running(), "the association is open still");
-    assert_eq!(site.server_status("dicom", NAMES[home]).await.active_connections, 1);
+    has_connections(&radiology, home, 1).await;
     modality.go_on();
     assert!(long.ended().await.success(), "every image was acknowledged");
     assert_eq!(archives[home].images().await, before[home] + 20);
@@ -189,9 +206,16 @@ async fn protocol_dicom_an_association_ends_in_peace_while_its_archive_drains() 
     assert!(radiology.instances(home).await.is_superset(&study.instances().await));
     // The modality itself, though it belonged to this archive, goes to the other one now.
     assert_eq!(radiology.lands_in("moved", modality.address).await, other);
-    eventually("the drained archive has no connections", async || {
-        let status = site.server_status("dicom", NAMES[home]).await;
-        (status.active_connections == 0).then_some(())
+    let server = format!("dicom/{}", NAMES[home]);
+    site.gantry(&["drain", &server, "--wait"]).await.output();
+    assert_eq!(site.server_status("dicom", NAMES[home]).await.active_connections, 0);
+}
+
+/// Waits until the archive is reported to have so many connections: counters come once a second.
+async fn has_connections(radiology: &Radiology, at: usize, count: i64) {
+    eventually(&format!("the archive has {count} connections"), async || {
+        let status = radiology.site.server_status("dicom", NAMES[at]).await;
+        (status.active_connections == count).then_some(())
     })
     .await;
 }
