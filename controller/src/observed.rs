@@ -111,14 +111,14 @@ impl Agent {
         self.stream.is_some()
     }
 
-    /// Takes counters; with `full`, those that are absent are gone.
-    pub fn take_samples(&mut self, samples: Vec<pb::Sample>, full: bool, now: Instant) {
-        if full {
-            self.samples.clear();
-        }
+    /// Takes counters, which always come all together: those that are absent are gone.
+    pub fn take_samples(&mut self, samples: Vec<pb::Sample>, now: Instant) {
+        let mut before = std::mem::take(&mut self.samples);
         for sample in samples {
-            let counters = self.samples.entry(sample.name.clone()).or_default();
+            let mut counters = before.remove(&sample.name).unwrap_or_default();
+            let name = sample.name.clone();
             counters.take(sample, now);
+            self.samples.insert(name, counters);
         }
     }
 }

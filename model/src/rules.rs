@@ -9,17 +9,16 @@ use crate::server::RealServer;
 use crate::service::{Forwarding, Listener, Method, Protocol, VirtualService};
 use crate::violation::Violations;
 
-/// Checks what a service and its servers can only be wrong about together. Field paths are those
-/// of the server at fault, under `servers_field` (`real_servers`, say).
+/// Checks what a service and its servers can only be wrong about together. Each server comes with
+/// the path of the field that it stands in.
 pub fn check_together<'a>(
     violations: &mut Violations,
     service: &VirtualService,
-    servers: impl IntoIterator<Item = &'a RealServer>,
-    servers_field: &str,
+    servers: impl IntoIterator<Item = (String, &'a RealServer)>,
 ) {
     let mut labels = HashSet::new();
-    for (at, server) in servers.into_iter().enumerate() {
-        violations.within(format!("{servers_field}[{at}]"), |violations| {
+    for (field, server) in servers {
+        violations.within(field, |violations| {
             check_server(violations, service, server);
             if !server.label.is_empty() && !labels.insert(&server.label) {
                 let what = format!("another server of this service is called {:?}", server.label);

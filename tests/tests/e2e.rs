@@ -5,8 +5,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "e2e/agent_rejection.rs"]
+mod agent_rejection;
+#[path = "e2e/agent_scale.rs"]
+mod agent_scale;
 #[path = "e2e/agent_stream.rs"]
 mod agent_stream;
+#[path = "e2e/api_balancer.rs"]
+mod api_balancer;
+#[path = "e2e/api_config.rs"]
+mod api_config;
+#[path = "e2e/api_foreign_client.rs"]
+mod api_foreign_client;
 #[path = "e2e/api_identity.rs"]
 mod api_identity;
 #[path = "e2e/failover_controller.rs"]

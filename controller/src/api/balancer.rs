@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::{Calls, Control, caller};
 use crate::store;
 
-pub(super) use self::services::real_servers;
+pub(super) use self::services::{Placed, places, real_servers};
 
 /// Who asks, and what.
 fn parts<T>(request: Request<T>) -> (String, T) {

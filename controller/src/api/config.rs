@@ -12,7 +12,7 @@ use pb::config_service_server::ConfigService;
 use std::collections::{BTreeMap, HashSet};
 use tonic::{Request, Response, Status};
 
-use super::balancer::real_servers;
+use super::balancer::{Placed, places, real_servers};
 use super::error::{ApiError, sound};
 use super::resources::{cluster_of, etag};
 use super::{Calls, Control, caller, fields};
@@ -69,7 +69,7 @@ async fn apply(
     let document = Document::parse(&cluster, &config)?;
     let decide = |state: &State| {
         check_base(state, &cluster, &request.base_etag)?;
-        let (changes, writes) = document.changes(state, &cluster)?;
+        let (changes, writes) = document.changes(state, &cluster);
         let events = applied_event(&cluster, &changes);
         let comment = request.comment.clone();
         Ok((Change { actor, comment, writes, events, request: None }, changes))
@@ -117,7 +117,7 @@ fn applied_event(cluster: &ClusterName, changes: &[pb::Change]) -> Vec<NewEvent>
 
 /// A document, read and found sound in itself.
 struct Document {
-    services: BTreeMap<ServiceName, (VirtualService, Vec<RealServer>)>,
+    services: BTreeMap<ServiceName, (VirtualService, Vec<Placed>)>,
     /// Where in the document each service stands, for field paths.
     places: BTreeMap<ServiceName, usize>,
 }
@@ -131,6 +131,7 @@ impl Document {
                 document.read(violations, cluster, at, entry);
             });
         }
+        document.check_neighbours(&mut violations);
         sound(violations, Some(document))
     }
 
@@ -149,9 +150,9 @@ impl Document {
         let service = violations.within("virtual_service", |violations| {
             wire::virtual_service(violations, name.clone(), &given)
         });
-        let servers = real_servers(violations, &name, &entry.real_servers, "real_servers");
+        let servers = real_servers(violations, &name, &entry.real_servers);
         let Some(service) = service else { return };
-        rules::check_together(violations, &service, &servers, "real_servers");
+        rules::check_together(violations, &service, places(&servers));
         self.places.insert(name.clone(), at);
         if self.services.insert(name.clone(), (service, servers)).is_some() {
             let what = format!("{} stands in the document twice", name.service);
@@ -161,12 +162,7 @@ impl Document {
 
     /// What makes the cluster equal to this document: removals first, since what is new may want
     /// the label of what goes.
-    fn changes(
-        &self,
-        state: &State,
-        cluster: &ClusterName,
-    ) -> Result<(Vec<pb::Change>, Vec<Write>), ApiError> {
-        self.check_neighbours()?;
+    fn changes(&self, state: &State, cluster: &ClusterName) -> (Vec<pb::Change>, Vec<Write>) {
         let mut changes = Changes::default();
         for service in state.services_of(cluster) {
             if !self.services.contains_key(&service.config.name) {
@@ -176,11 +172,10 @@ impl Document {
         for (name, (service, servers)) in &self.services {
             changes.put_service(state.service(name).map(AsRef::as_ref), service, servers);
         }
-        Ok((changes.listed, changes.writes))
+        (changes.listed, changes.writes)
     }
 
-    fn check_neighbours(&self) -> Result<(), ApiError> {
-        let mut violations = Violations::new();
+    fn check_neighbours(&self, violations: &mut Violations) {
         let all = self.services.values().map(|(service, _)| service);
         let names: HashSet<_> = self.services.keys().collect();
         for conflict in rules::conflicts(all, &names) {
@@ -190,7 +185,6 @@ impl Document {
                 violations.add(conflict.field, conflict.reason, conflict.message);
             });
         }
-        sound(violations, Some(()))
     }
 }
 
@@ -211,7 +205,7 @@ impl Changes {
         &mut self,
         before: Option<&StoredService>,
         service: &VirtualService,
-        servers: &[RealServer],
+        servers: &[Placed],
     ) {
         match before {
             None => {
@@ -226,14 +220,14 @@ impl Changes {
             }
             Some(_) => {}
         }
-        let wanted: HashSet<_> = servers.iter().map(|server| &server.name).collect();
+        let wanted: HashSet<_> = servers.iter().map(|(_, server)| &server.name).collect();
         for server in before.iter().flat_map(|before| before.real_servers()) {
             if !wanted.contains(&server.name) {
                 self.list(Action::Delete, &server.name, Vec::new());
                 self.writes.push(Write::DeleteServer(server.name.clone()));
             }
         }
-        for server in servers {
+        for (_, server) in servers {
             self.put_server(before, server);
         }
     }

@@ -56,6 +56,17 @@ impl ApiError {
         Self::Invalid(vec![Violation { field, reason, message: message.into() }])
     }
 
+    /// This error and, where both are about fields, the violations of another.
+    pub(super) fn and(self, other: Option<Self>) -> Self {
+        match (self, other) {
+            (Self::Invalid(mut violations), Some(Self::Invalid(more))) => {
+                violations.extend(more);
+                Self::Invalid(violations)
+            }
+            (error, _) => error,
+        }
+    }
+
     pub(super) fn name(field: &str, error: &NameError) -> Self {
         Self::field(field, "INVALID_NAME", error.to_string())
     }

@@ -34,7 +34,9 @@ fn server(id: &str, address: &str, port: i32) -> RealServer {
 
 fn found(service: &VirtualService, servers: &[RealServer]) -> Vec<String> {
     let mut violations = Violations::new();
-    check_together(&mut violations, service, servers, "real_servers");
+    let servers = servers.iter().enumerate();
+    let servers = servers.map(|(at, server)| (format!("real_servers[{at}]"), server));
+    check_together(&mut violations, service, servers);
     let found = violations.finish::<()>(None).unwrap_err();
     found.into_iter().map(|v| format!("{} {}", v.field, v.reason)).collect()
 }

@@ -77,16 +77,19 @@ pub(super) async fn create(
     actor: String,
     request: pb::CreateRealServerRequest,
 ) -> Result<pb::RealServer, ApiError> {
-    let service = find_service(&control.state(), "parent", &request.parent)?.config.name.clone();
-    let id: Id =
-        request.real_server_id.parse().map_err(|error| ApiError::name("real_server_id", &error))?;
+    let state = control.state();
+    let service = find_service(&state, "parent", &request.parent)?.config.name.clone();
+    let given = request.real_server.clone().unwrap_or_default();
+    let id: Id = request.real_server_id.parse().map_err(|error| {
+        let rest = check(&state, &request.parent, &service.server(Id::lowest()), &given).err();
+        ApiError::name("real_server_id", &error).and(rest)
+    })?;
     let name = service.server(id);
     let text = name.to_string();
     let remember = match repeated(control, &request.request_id, &text, &request).await? {
         Repeat::Yes(name) => return get(control, &name),
         Repeat::No(remember) => remember,
     };
-    let given = request.real_server.clone().unwrap_or_default();
     let decide = |state: &State| {
         if state.server(&name).is_some() {
             return Err(ApiError::AlreadyExists { kind: "real server", name: name.to_string() });

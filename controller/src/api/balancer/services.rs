@@ -48,11 +48,12 @@ pub(super) async fn create(
     actor: String,
     request: pb::CreateVirtualServiceRequest,
 ) -> Result<pb::VirtualService, ApiError> {
-    let cluster = cluster_of(&control.state(), "parent", &request.parent)?;
-    let id: Id = request
-        .virtual_service_id
-        .parse()
-        .map_err(|error| ApiError::name("virtual_service_id", &error))?;
+    let state = control.state();
+    let cluster = cluster_of(&state, "parent", &request.parent)?;
+    let id: Id = request.virtual_service_id.parse().map_err(|error| {
+        let rest = parse(&state, &cluster.service(Id::lowest()), &request).err();
+        ApiError::name("virtual_service_id", &error).and(rest)
+    })?;
     let name = cluster.service(id);
     let text = name.to_string();
     let remember = match repeated(control, &request.request_id, &text, &request).await? {
@@ -60,21 +61,17 @@ pub(super) async fn create(
         Repeat::No(remember) => remember,
     };
     let decide = |state: &State| {
-        let (service, servers) = parse(&name, &request)?;
         if state.service(&name).is_some() {
             return Err(ApiError::AlreadyExists {
                 kind: "virtual service",
                 name: name.to_string(),
             });
         }
-        let mut violations = Violations::new();
-        rules::check_together(&mut violations, &service, &servers, "real_servers");
-        check_neighbours(&mut violations, state, &service, "virtual_service");
-        sound(violations, Some(()))?;
+        let (service, servers) = parse(state, &name, &request)?;
         let message = format!("created with {} real servers", servers.len());
         let event = event("VIRTUAL_SERVICE_CREATED", &name, message);
         let mut writes = vec![Write::PutService(Box::new(service))];
-        writes.extend(servers.into_iter().map(|server| Write::PutServer(Box::new(server))));
+        writes.extend(servers.into_iter().map(|(_, server)| Write::PutServer(Box::new(server))));
         let comment = request.comment.clone();
         Ok(Change { actor, comment, writes, events: vec![event], request: remember })
     };
@@ -103,12 +100,13 @@ pub(super) async fn update(
         let parsed = violations.within("virtual_service", |violations| {
             wire::virtual_service(violations, current.config.name.clone(), &merged)
         });
+        if let Some(service) = &parsed {
+            let servers = current.real_servers();
+            let servers = servers.map(|server| (server.name.to_string(), server));
+            rules::check_together(&mut violations, service, servers);
+            check_neighbours(&mut violations, state, service, "virtual_service");
+        }
         let service = sound(violations, parsed)?;
-        let mut violations = Violations::new();
-        let servers = current.real_servers();
-        rules::check_together(&mut violations, &service, servers, "real_servers");
-        check_neighbours(&mut violations, state, &service, "virtual_service");
-        sound(violations, Some(()))?;
         let comment = request.comment.clone();
         let mut change = Change { actor, comment, ..Change::default() };
         if service != current.config {
@@ -176,18 +174,25 @@ fn check_neighbours(
     }
 }
 
-type Parsed = (VirtualService, Vec<RealServer>);
+/// A real server, and where in the request it stands.
+pub(in crate::api) type Placed = (String, RealServer);
 
+/// Reads what is to be created, and finds all that is wrong with it.
 fn parse(
+    state: &State,
     name: &ServiceName,
     request: &pb::CreateVirtualServiceRequest,
-) -> Result<Parsed, ApiError> {
+) -> Result<(VirtualService, Vec<Placed>), ApiError> {
     let mut violations = Violations::new();
     let given = request.virtual_service.clone().unwrap_or_default();
     let service = violations.within("virtual_service", |violations| {
         wire::virtual_service(violations, name.clone(), &given)
     });
-    let servers = real_servers(&mut violations, name, &request.real_servers, "real_servers");
+    let servers = real_servers(&mut violations, name, &request.real_servers);
+    if let Some(service) = &service {
+        rules::check_together(&mut violations, service, places(&servers));
+        check_neighbours(&mut violations, state, service, "virtual_service");
+    }
     sound(violations, service.map(|service| (service, servers)))
 }
 
@@ -196,12 +201,12 @@ pub(in crate::api) fn real_servers(
     violations: &mut Violations,
     service: &ServiceName,
     given: &[pb::RealServer],
-    field: &str,
-) -> Vec<RealServer> {
+) -> Vec<Placed> {
     let mut servers = Vec::with_capacity(given.len());
     let mut ids = HashSet::new();
     for (at, message) in given.iter().enumerate() {
-        violations.within(format!("{field}[{at}]"), |violations| {
+        let place = format!("real_servers[{at}]");
+        violations.within(place.clone(), |violations| {
             let prefix = format!("{service}/realServers/");
             let id = message.name.strip_prefix(&prefix).unwrap_or(&message.name);
             let id = violations.check("name", "INVALID_NAME", id.parse::<Id>());
@@ -209,8 +214,14 @@ pub(in crate::api) fn real_servers(
             if !ids.insert(id.clone()) {
                 violations.add("name", "DUPLICATE", format!("{id} is given twice"));
             }
-            servers.extend(wire::real_server(violations, service.server(id), message));
+            let server = wire::real_server(violations, service.server(id), message);
+            servers.extend(server.map(|server| (place, server)));
         });
     }
     servers
+}
+
+/// Real servers as the rules look at them.
+pub(in crate::api) fn places(servers: &[Placed]) -> impl Iterator<Item = (String, &RealServer)> {
+    servers.iter().map(|(place, server)| (place.clone(), server))
 }
