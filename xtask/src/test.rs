@@ -4,6 +4,7 @@
 //! other features.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
@@ -23,7 +24,8 @@ const UNIT: &str = "unit";
 
 #[derive(Args, Debug)]
 pub(crate) struct Test {
-    /// Only a group: "unit" for the crates by themselves, or the first word of files in tests/tests
+    /// Only a group: "unit" for the crates by themselves, or the first word of the files with the
+    /// tests of the real binaries, such as "failover"
     #[arg(long, value_name = "GROUP")]
     only: Option<String>,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Test {
 impl Test {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let workspace = Workspace::load()?;
-        let selection = selection(self.only.as_deref(), &groups(&workspace))?;
+        let selection = selection(self.only.as_deref(), &groups(&workspace)?)?;
         needs::install_packages()?;
         run_tests(&workspace, &selection)
     }
@@ -64,20 +66,34 @@ pub(crate) fn run_tests(workspace: &Workspace, selection: &[String]) -> anyhow::
     Ok(())
 }
 
-/// The groups there are: `unit`, and the first words of the files in `tests/tests`.
-fn groups(workspace: &Workspace) -> BTreeSet<String> {
-    let whole = workspace.packages.iter().filter(|package| package.name == WHOLE);
-    let files = whole.flat_map(|package| &package.targets).filter(|target| target.is("test"));
-    let words = files.filter_map(|file| file.name.split('_').next());
-    words.map(str::to_owned).chain([UNIT.to_owned()]).collect()
+/// The groups there are: `unit`, and the first words of the files below `tests/tests`.
+fn groups(workspace: &Workspace) -> anyhow::Result<BTreeSet<String>> {
+    let mut groups = BTreeSet::from([UNIT.to_owned()]);
+    let mut folders = vec![workspace.root.join("tests/tests")];
+    while let Some(folder) = folders.pop() {
+        let files = folder.read_dir().with_context(|| format!("reading {}", folder.display()))?;
+        for file in files {
+            let path = file?.path();
+            let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            match stem.split_once('_') {
+                Some((word, _)) => drop(groups.insert(word.to_owned())),
+                None if path.is_dir() => folders.push(path),
+                None => {}
+            }
+        }
+    }
+    Ok(groups)
 }
 
-/// The arguments for `cargo test` that choose `group`.
+/// The arguments for `cargo test` that choose `group`. All crates stay selected, so that nothing is
+/// built again with other features; only names count.
 fn selection(group: Option<&str>, groups: &BTreeSet<String>) -> anyhow::Result<Vec<String>> {
     match group {
         None => Ok(Vec::new()),
         Some(UNIT) => Ok(["--exclude", WHOLE].map(str::to_owned).to_vec()),
-        Some(group) if groups.contains(group) => Ok(vec!["--test".into(), format!("{group}*")]),
+        Some(group) if groups.contains(group) => {
+            Ok(["--test", "*", "--", &format!("{group}_")].map(str::to_owned).to_vec())
+        }
         Some(group) => {
             let known: Vec<_> = groups.iter().map(String::as_str).collect();
             bail!("there is no group {group:?}: there are {}", known.join(", "))
@@ -150,7 +166,7 @@ mod tests {
     #[test]
     fn a_group_that_is_not_there_is_refused_with_those_that_are() {
         let groups = BTreeSet::from(["api".to_owned(), UNIT.to_owned()]);
-        assert_eq!(selection(Some("api"), &groups).unwrap(), ["--test", "api*"]);
+        assert_eq!(selection(Some("api"), &groups).unwrap(), ["--test", "*", "--", "api_"]);
         assert_eq!(selection(Some("unit"), &groups).unwrap(), ["--exclude", "gantry-tests"]);
         let refused = selection(Some("apy"), &groups).unwrap_err().to_string();
         assert_eq!(refused, "there is no group \"apy\": there are api, unit");

@@ -132,7 +132,10 @@ impl Up {
             Some(document) => document.clone(),
             None if self.no_samples => return Ok(()),
             None if !site.overview().await?.rows.is_empty() => {
-                say("going on with the configuration from the last time");
+                say(format_args!(
+                    "going on with the configuration from the last time ({} is applied with --apply)",
+                    site.show(&site.example())
+                ));
                 return Ok(());
             }
             None => site.example(),

@@ -22,7 +22,6 @@ pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) manifest_path: PathBuf,
     pub(crate) dependencies: Vec<Dependency>,
-    pub(crate) targets: Vec<Target>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -30,18 +29,6 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     /// `dev` or `build`; nothing for what the crate itself is linked with.
     pub(crate) kind: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Target {
-    pub(crate) name: String,
-    pub(crate) kind: Vec<String>,
-}
-
-impl Target {
-    pub(crate) fn is(&self, kind: &str) -> bool {
-        self.kind.iter().any(|own| own == kind)
-    }
 }
 
 impl Workspace {

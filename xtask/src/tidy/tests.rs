@@ -19,7 +19,6 @@ fn package(name: &str, dependencies: &[(&str, Option<&str>)]) -> Package {
         name: name.to_owned(),
         manifest_path: format!("/w/{}/Cargo.toml", name.trim_start_matches("gantry-")).into(),
         dependencies: dependencies.collect(),
-        targets: Vec::new(),
     }
 }
 

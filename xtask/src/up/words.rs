@@ -41,8 +41,14 @@ pub(super) fn ready(
     say(format_args!("{HEAD}Processes{HEAD:#}\n{}", processes(children)));
     say(format_args!(
         "{HEAD}In another terminal{HEAD:#}, in this folder:\n\n{}",
-        typed(site, samples)
+        typed(site, samples && has_example(seen))
     ));
+}
+
+/// Whether the example's services are there: another configuration has other addresses.
+fn has_example(seen: &Overview) -> bool {
+    let viewer = "127.12.1.160";
+    seen.rows.iter().any(|row| row.service.listener.address == viewer)
 }
 
 fn services(seen: &Overview) -> String {
@@ -72,14 +78,14 @@ fn processes(children: &Children) -> String {
     })
 }
 
-fn typed(site: &Site, samples: bool) -> String {
+fn typed(site: &Site, example: bool) -> String {
     let mut text = format!(
         "  export PATH=\"{}:$PATH\" GANTRY_CONFIG=\"{}\"\n  gantry overview --watch\n  gantry events \
          --follow\n",
         from_here(site, site.binaries()),
         from_here(site, &site.config()),
     );
-    if samples {
+    if example {
         let images = site.show(&site.images());
         let store = match find_program("storescu") {
             Some(_) => format!("storescu -aec PACS 127.12.1.100 11112 +sd {images}"),
@@ -93,7 +99,7 @@ fn typed(site: &Site, samples: bool) -> String {
         );
     }
     let pids = site.show(&site.records().pids);
-    let name = if samples { "dicom1" } else { "healthd" };
+    let name = if example { "dicom1" } else { "healthd" };
     let _ = write!(text, "\n  kill $(cat {pids}/{name}.pid)     and see what happens\n");
     text
 }
