@@ -69,6 +69,11 @@ impl Control {
         self.store.state()
     }
 
+    /// Ends all work on the store.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
     /// Commits a change and tells the agents.
     async fn change<T>(
         &self,

@@ -70,7 +70,9 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
             error!(why = rpc::causes(&failure), "serving failed");
         }
     });
-    Ok(tasks.run_until_stopped(Duration::from_secs(5)).await?)
+    let ended = tasks.run_until_stopped(Duration::from_secs(5)).await?;
+    control.close().await;
+    Ok(ended)
 }
 
 /// At the first start, makes the identity with which an operator gets in.

@@ -184,7 +184,8 @@ impl Sight<'_> {
         let (kind, cluster) = (self.kind, &self.service.config.name.cluster);
         if self.carriers.is_empty() {
             return Some(format!(
-                "not in force: no {kind} has reported from cluster {cluster} yet"
+                "not in force: no {kind} of cluster {cluster} has reported since the controller \
+                 started"
             ));
         }
         let own = self.rejections.iter().find(|rejection| rejection.agent == kind.as_str());

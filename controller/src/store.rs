@@ -202,6 +202,12 @@ impl Store {
         Ok(after)
     }
 
+    /// Closes the database, so that all of it is in its one file.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.lock().await.close().await;
+    }
+
     /// What was created under a request id, within the time that is remembered.
     pub async fn request(&self, id: &str) -> Result<Option<Request>, StoreError> {
         rows::find_request(&self.reader, id).await

@@ -17,7 +17,7 @@ impl Backoff {
 
     /// For connections to the controller.
     pub fn for_controller() -> Self {
-        Self::new(Duration::from_millis(200), Duration::from_secs(15))
+        Self::new(Duration::from_millis(200), Duration::from_secs(5))
     }
 
     /// For connections on this machine.

@@ -48,10 +48,14 @@ pub async fn first_word(socket: &Path, hear: &mut impl Hear, patience: Duration)
 pub async fn listen(socket: PathBuf, mut hear: impl Hear, stop: CancellationToken) {
     let mut backoff = Backoff::for_neighbour();
     let mut known = BTreeSet::new();
+    let mut told = String::new();
     let forever = async {
         loop {
             let why = listen_once(&socket, &mut hear, &mut known, &mut backoff).await;
-            warn!(why, "no word from healthd; its last verdicts stand");
+            if why != told {
+                warn!(why, "no word from healthd; its last verdicts stand");
+                told = why;
+            }
             tokio::time::sleep(backoff.next_wait()).await;
         }
     };

@@ -158,7 +158,8 @@ fn by_its_servers() {
 
 #[test]
 fn what_nobody_carries_out_is_not_in_force() {
-    let message = "not in force: no agent-l7 has reported from cluster main yet";
+    let message =
+        "not in force: no agent-l7 of cluster main has reported since the controller started";
     let nobody = told(|scene| scene.agents.retain(|name, _| name.kind != AgentKind::L7));
     assert_eq!(nobody, said(ServiceState::NotInForce, message));
     let rejected = told(|scene| {

@@ -39,6 +39,8 @@ pub(super) struct Follower<A> {
     agent: pb::AgentIdentity,
     ledger: Ledger,
     desired: Desired<Bytes>,
+    /// Why there was no controller last, so that the log says it once.
+    absence: String,
     /// Ask for a snapshot next time, whatever is held.
     distrust: bool,
     force: Arc<Mutex<Force<A>>>,
@@ -71,7 +73,8 @@ impl<A: Apply> Follower<A> {
     ) -> Self {
         let client = AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
         let force = Arc::new(Mutex::new(Force { apply, rejected: BTreeMap::new() }));
-        Self { client, agent, ledger, desired, distrust: false, force, told }
+        let absence = String::new();
+        Self { client, agent, ledger, desired, absence, distrust: false, force, told }
     }
 
     /// Puts in force what the ledger held.
@@ -104,6 +107,7 @@ impl<A: Apply> Follower<A> {
             Err(status) => return Broken::Rpc(status),
         };
         info!("following the controller");
+        self.absence.clear();
         loop {
             // Both arms are cancel safe: `message` by tonic's documentation, the other sleeps.
             let message = tokio::select! {
@@ -221,7 +225,11 @@ impl<A: Apply> Follower<A> {
         match broken {
             // A status that was made here, from what the transport met, has a source.
             Broken::Rpc(status) if status.source().is_some() => {
-                warn!(why = rpc::why(status), "no controller; going on with what is held");
+                let why = rpc::why(status);
+                if self.absence != why {
+                    warn!(why, "no controller; going on with what is held");
+                    self.absence = why;
+                }
             }
             Broken::Rpc(status) => {
                 let (code, why) = (status.code(), status.message());

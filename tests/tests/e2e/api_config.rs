@@ -84,7 +84,8 @@ async fn api_reference_deployment_is_in_force_as_far_as_it_is_carried() {
     site.gantry(&["apply", "-f", file.to_str().unwrap()]).await.output();
     for id in LAYER4 {
         let status = site.reaches(id, State::NotInForce).await;
-        let why = "not in force: no agent-l4 has reported from cluster main yet";
+        let why =
+            "not in force: no agent-l4 of cluster main has reported since the controller started";
         assert_eq!(status.message, why, "{id}");
     }
     for (id, last, port) in LAYER7 {
