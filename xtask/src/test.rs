@@ -136,7 +136,7 @@ impl Count {
         let Self { passed, failed, ignored, broken } = self;
         let names: String = broken.iter().map(|name| format!("  failed: {name}\n")).collect();
         let took = took.as_secs();
-        format!("{names}{passed} passed, {failed} failed, {ignored} ignored in {took} s")
+        format!("{names}tests took {took} s\n{passed} passed, {failed} failed, {ignored} skipped")
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
         }
         assert_eq!(
             count.summary(Duration::from_millis(2900)),
-            "  failed: relay::half_open\n7 passed, 1 failed, 1 ignored in 2 s"
+            "  failed: relay::half_open\ntests took 2 s\n7 passed, 1 failed, 1 skipped"
         );
     }
 
