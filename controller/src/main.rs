@@ -25,7 +25,12 @@ use tracing::{error, info};
 #[command(name = "gantry-controller", version)]
 struct Options {
     /// Where to serve gRPC over mutual TLS.
-    #[arg(long, env = "GANTRY_LISTEN", default_value = "0.0.0.0:7443", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "GANTRY_LISTEN",
+        default_value = "0.0.0.0:7443",
+        value_name = "ADDRESS:PORT"
+    )]
     listen: SocketAddr,
     /// Where the database and the certificate authority are kept.
     #[arg(long, env = "GANTRY_STATE", default_value = "/var/lib/gantry/controller")]

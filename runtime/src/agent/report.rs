@@ -106,7 +106,11 @@ impl Reporter {
             },
             Ok(()) = self.outcome.changed() => {
                 let applied = self.outcome.borrow_and_update().clone();
-                Ok(Some(self.message(|message| message.applied = applied)))
+                let samples = self.samples();
+                Ok(Some(self.message(|message| {
+                    message.applied = applied;
+                    message.samples = Some(samples);
+                })))
             }
             Ok(()) = self.news_comes.changed() => {
                 let news = self.observe.news(self.version);
@@ -124,11 +128,11 @@ impl Reporter {
     fn sample(&mut self) -> pb::ReportRequest {
         self.next_sample = Instant::now() + self.sample_interval;
         self.samples_sent += 1;
-        let samples = self.observe.samples();
+        let samples = self.samples();
         let results = self.samples_sent.is_multiple_of(SAMPLES_PER_RESULTS);
         let verdicts = if results { self.observe.newest() } else { Vec::new() };
         self.message(|message| {
-            message.samples = samples;
+            message.samples = Some(samples);
             message.verdicts = verdicts;
         })
     }
@@ -149,15 +153,19 @@ impl Reporter {
         let News { verdicts, version, .. } = self.observe.news(0);
         self.version = version;
         let applied = self.outcome.borrow_and_update().clone();
-        let samples = self.observe.samples();
+        let samples = self.samples();
         let agent = self.agent.clone();
         self.message(|message| {
             message.agent = Some(agent);
             message.applied = applied;
             message.verdicts = verdicts;
-            message.samples = samples;
+            message.samples = Some(samples);
             message.full = true;
         })
+    }
+
+    fn samples(&self) -> pb::Samples {
+        pb::Samples { samples: self.observe.samples() }
     }
 
     fn message(&mut self, fill: impl FnOnce(&mut pb::ReportRequest)) -> pb::ReportRequest {

@@ -19,10 +19,6 @@ impl Control {
     /// Takes one report of an agent.
     pub(super) async fn hear(&self, name: &AgentName, report: pb::ReportRequest) {
         let changes = read_verdicts(&report.verdicts);
-        // A message about nothing else says that there is nothing left to count.
-        let counted = report.full
-            || !report.samples.is_empty()
-            || (report.applied.is_none() && changes.is_empty());
         let events = self.observed.update(name, |agent| {
             agent.last_seen = clock::wall();
             let mut events = Vec::new();
@@ -30,8 +26,8 @@ impl Control {
                 events.extend(rejection_events(agent, &applied));
                 agent.applied = Some(applied);
             }
-            if counted {
-                agent.take_samples(report.samples, clock::monotonic());
+            if let Some(pb::Samples { samples }) = report.samples {
+                agent.take_samples(samples, clock::monotonic());
             }
             events.extend(self.take_verdicts(agent, changes, report.full));
             events
