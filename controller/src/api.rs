@@ -41,7 +41,7 @@ use crate::store::{Change, ChangeError, Store, StoreError, Write};
 #[derive(Debug)]
 pub struct Control {
     store: Store,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     observed: Observed,
     authority: Arc<Authority>,
     streams: AtomicU64,
@@ -51,7 +51,7 @@ pub struct Control {
 
 impl Control {
     pub async fn new(store: Store, authority: Arc<Authority>) -> Result<Self, StoreError> {
-        let publisher = Publisher::new(&store.state());
+        let publisher = Arc::new(Publisher::new(&store.state()));
         let failed = store.last_health_events().await?;
         let failed = failed.into_iter().filter_map(|(name, failed)| failed.then_some(name));
         Ok(Self {
@@ -79,22 +79,15 @@ impl Control {
         &self,
         decide: impl FnOnce(&State) -> Result<(Change, T), ApiError>,
     ) -> Result<(T, Arc<State>), ApiError> {
-        let mut touched = Vec::new();
-        let changed = self
-            .store
-            .change(|state| {
-                let (change, value) = decide(state)?;
-                touched = change.writes.iter().filter_map(touched_service).collect();
-                Ok((change, value))
-            })
-            .await;
-        let (value, state) = changed.map_err(|error| match error {
+        let publisher = Arc::clone(&self.publisher);
+        let publish = move |state: &State, writes: &[Write]| {
+            let touched: Vec<_> = writes.iter().filter_map(touched_service).collect();
+            publisher.publish(state, &touched);
+        };
+        self.store.change(decide, publish).await.map_err(|error| match error {
             ChangeError::Decided(error) => error,
             ChangeError::Store(error) => ApiError::Store(error),
-        })?;
-        // A newer change may have been published by now; plans are read from the newest state.
-        self.publisher.publish(&self.store.state(), &touched);
-        Ok((value, state))
+        })
     }
 
     /// Works something out from configuration and observation together.
@@ -152,3 +145,6 @@ pub fn routes(control: &Arc<Control>) -> Result<Routes, tonic_reflection::server
         .add_service(known_only(agents.max_decoding_message_size(LARGEST_REPORT)))
         .add_service(EnrollmentServiceServer::new(calls)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,12 +32,12 @@ use crate::state::State;
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
 /// The database, and the state that it holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Store {
     reader: SqlitePool,
-    writer: Mutex<SqlitePool>,
-    state: watch::Sender<Arc<State>>,
-    newest_event: watch::Sender<i64>,
+    writer: Arc<Mutex<SqlitePool>>,
+    state: Arc<watch::Sender<Arc<State>>>,
+    newest_event: Arc<watch::Sender<i64>>,
 }
 
 /// What a change consists of.
@@ -133,9 +133,9 @@ impl Store {
         let newest = events::newest(&reader).await?;
         Ok(Self {
             reader,
-            writer: Mutex::new(writer),
-            state: watch::Sender::new(Arc::new(state)),
-            newest_event: watch::Sender::new(newest),
+            writer: Arc::new(Mutex::new(writer)),
+            state: Arc::new(watch::Sender::new(Arc::new(state))),
+            newest_event: Arc::new(watch::Sender::new(newest)),
         })
     }
 
@@ -149,21 +149,29 @@ impl Store {
         self.state.subscribe()
     }
 
-    /// Lets `decide` look at the state and decide, then commits what it decided.
+    /// Lets `decide` look at the state and decide, commits what it decided, and has `publish` tell
+    /// of it before anybody else's change can begin: what is told is in the order of the revisions.
     ///
     /// A change without writes and events commits nothing. Gives what `decide` gave and the state
     /// after the change.
     pub async fn change<T, E>(
         &self,
         decide: impl FnOnce(&State) -> Result<(Change, T), E>,
+        publish: impl FnOnce(&State, &[Write]) + Send + 'static,
     ) -> Result<(T, Arc<State>), ChangeError<E>> {
-        let writer = self.writer.lock().await;
+        let writer = Arc::clone(&self.writer).lock_owned().await;
         let before = self.state();
         let (change, value) = decide(&before).map_err(ChangeError::Decided)?;
         if change.writes.is_empty() && change.events.is_empty() {
             return Ok((value, before));
         }
-        let after = self.commit(&writer, &before, change).await.map_err(ChangeError::Store)?;
+        let store = self.clone();
+        let commit = async move {
+            let after = store.commit(&writer, &before, &change).await?;
+            publish(&after, &change.writes);
+            Ok(after)
+        };
+        let after = to_the_end(commit).await.map_err(ChangeError::Store)?;
         Ok((value, after))
     }
 
@@ -171,7 +179,7 @@ impl Store {
         &self,
         writer: &SqlitePool,
         before: &State,
-        change: Change,
+        change: &Change,
     ) -> Result<Arc<State>, StoreError> {
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -184,7 +192,7 @@ impl Store {
         if moved {
             after.revision.number += 1;
             let now = clock::wall();
-            rows::revision(&mut transaction, &after, &change, now).await?;
+            rows::revision(&mut transaction, &after, change, now).await?;
             for write in &change.writes {
                 rows::write(&mut transaction, &mut after, write, now).await?;
             }
@@ -194,7 +202,7 @@ impl Store {
             rows::request(&mut transaction, request, oldest).await?;
         }
         let revision = moved.then_some(after.revision);
-        let newest = events::insert(&mut transaction, &change, revision).await?;
+        let newest = events::insert(&mut transaction, change, revision).await?;
         transaction.commit().await.map_err(failed("a change"))?;
         let after = Arc::new(after);
         self.state.send_replace(Arc::clone(&after));
@@ -211,6 +219,17 @@ impl Store {
     /// What was created under a request id, within the time that is remembered.
     pub async fn request(&self, id: &str) -> Result<Option<Request>, StoreError> {
         rows::find_request(&self.reader, id).await
+    }
+}
+
+/// Runs `commit` to its end even if who waits for it goes away: a transaction that was committed
+/// must become the state in memory. It holds the lock until then, so closing waits for it.
+async fn to_the_end<T: Send + 'static>(commit: impl Future<Output = T> + Send + 'static) -> T {
+    #[expect(clippy::disallowed_methods, reason = "joined here, unless the caller has gone")]
+    let commit = tokio::spawn(commit);
+    match commit.await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 

@@ -75,7 +75,7 @@ impl Store {
     /// Records what was seen; no configuration changes.
     pub async fn record(&self, actor: String, events: Vec<NewEvent>) -> Result<(), StoreError> {
         let change = Change { actor, events, ..Change::default() };
-        match self.change::<(), std::convert::Infallible>(|_| Ok((change, ()))).await {
+        match self.change::<(), std::convert::Infallible>(|_| Ok((change, ())), |_, _| {}).await {
             Ok(_) => Ok(()),
             Err(ChangeError::Store(error)) => Err(error),
             Err(ChangeError::Decided(never)) => match never {},

@@ -53,7 +53,7 @@ async fn write(store: &Store, writes: Vec<Write>) -> Result<Arc<State>, StoreErr
         events: vec![event],
         request: None,
     };
-    match store.change::<_, std::convert::Infallible>(|_| Ok((change, ()))).await {
+    match store.change::<_, std::convert::Infallible>(|_| Ok((change, ())), |_, _| {}).await {
         Ok(((), state)) => Ok(state),
         Err(ChangeError::Store(error)) => Err(error),
         Err(ChangeError::Decided(never)) => match never {},
@@ -183,4 +183,31 @@ async fn a_database_of_a_newer_version_is_refused_with_advice() {
     let error = Store::open(&dir.path().join("gantry.db")).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { version: 9999, .. }), "{error:?}");
     assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+/// A caller may go away at any moment of its change; the others must not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_goes_away_leaves_database_and_memory_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    write(&store, vec![made]).await.unwrap();
+    for patience in 0..60 {
+        let impatient = async {
+            for _ in 0..patience {
+                tokio::task::yield_now().await;
+                std::thread::yield_now();
+            }
+        };
+        // Dropping the change in the middle is what is tested.
+        tokio::select! {
+            written = write(&store, vec![put_service("a", 100 + patience)]) => drop(written.unwrap()),
+            () = impatient => {}
+        }
+        write(&store, vec![put_service("b", 100 + patience)]).await.unwrap();
+    }
+    let before = shape(&store.state());
+    store.close().await;
+    drop(store);
+    assert_eq!(shape(&open(&dir).await.state()), before);
 }
