@@ -7,9 +7,10 @@ use gantry_model::name::ApplianceName;
 use gantry_runtime::clock;
 use jiff::Timestamp;
 use sqlx::{SqliteConnection, SqlitePool};
+use tokio::sync::OwnedMutexGuard;
 
 use super::events::{self, NewEvent};
-use super::{Change, Store, StoreError, micros};
+use super::{Change, Store, StoreError, micros, to_the_end};
 use crate::state::{Appliance, State};
 
 /// A one-time right to join.
@@ -42,7 +43,7 @@ impl Store {
         actor: String,
         event: NewEvent,
     ) -> Result<(), StoreError> {
-        let writer = self.writer.lock().await;
+        let writer = Arc::clone(&self.writer).lock_owned().await;
         let mut transaction = begin(&writer).await?;
         let name = &invitation.appliance;
         sqlx::query("INSERT INTO appliances (cluster, id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -63,14 +64,14 @@ impl Store {
         .await
         .map_err(writing)?;
         let newest = record(&mut transaction, actor, event).await?;
-        transaction.commit().await.map_err(writing)?;
-        self.update_fleet(newest, |state| {
-            if state.appliances.get(name).is_none() {
+        let name = name.clone();
+        let update = move |state: &mut State| {
+            if state.appliances.get(&name).is_none() {
                 let fresh = Appliance { name: name.clone(), join_time: None, key_hash: None };
-                state.appliances.insert_mut(name.clone(), Arc::new(fresh));
+                state.appliances.insert_mut(name, Arc::new(fresh));
             }
-        });
-        Ok(())
+        };
+        self.settle(writer, transaction, newest, update).await
     }
 
     /// Spends the invitation with this secret, if it is good, for the key with this hash.
@@ -80,7 +81,7 @@ impl Store {
         key_hash: &[u8],
         event: impl FnOnce(&ApplianceName) -> NewEvent,
     ) -> Result<Joined, StoreError> {
-        let writer = self.writer.lock().await;
+        let writer = Arc::clone(&self.writer).lock_owned().await;
         let mut transaction = begin(&writer).await?;
         let now = clock::wall();
         let name = match find(&mut transaction, secret_hash, now).await? {
@@ -104,12 +105,12 @@ impl Store {
         .await
         .map_err(writing)?;
         let newest = record(&mut transaction, name.to_string(), event(&name)).await?;
-        transaction.commit().await.map_err(writing)?;
         let key_hash = Some(key_hash.to_vec());
         let joined = Appliance { name: name.clone(), join_time: Some(now), key_hash };
-        self.update_fleet(newest, |state| {
-            state.appliances.insert_mut(name.clone(), Arc::new(joined));
-        });
+        let update = move |state: &mut State| {
+            state.appliances.insert_mut(joined.name.clone(), Arc::new(joined));
+        };
+        self.settle(writer, transaction, newest, update).await?;
         Ok(Joined::Yes(name))
     }
 
@@ -120,7 +121,7 @@ impl Store {
         actor: String,
         event: NewEvent,
     ) -> Result<bool, StoreError> {
-        let writer = self.writer.lock().await;
+        let writer = Arc::clone(&self.writer).lock_owned().await;
         let mut transaction = begin(&writer).await?;
         let result = sqlx::query("DELETE FROM appliances WHERE cluster = $1 AND id = $2")
             .bind(name.cluster.as_str())
@@ -132,16 +133,31 @@ impl Store {
             return Ok(false);
         }
         let newest = record(&mut transaction, actor, event).await?;
-        transaction.commit().await.map_err(writing)?;
-        self.update_fleet(newest, |state| {
-            state.appliances.remove_mut(name);
-        });
+        let name = name.clone();
+        let update = move |state: &mut State| {
+            state.appliances.remove_mut(&name);
+        };
+        self.settle(writer, transaction, newest, update).await?;
         Ok(true)
     }
 
-    fn update_fleet(&self, newest: Option<i64>, update: impl FnOnce(&mut State)) {
-        self.state.send_modify(|state| update(Arc::make_mut(state)));
-        self.note_events(newest);
+    /// Commits, and makes the same change to the state in memory, whoever waits for it.
+    async fn settle(
+        &self,
+        writer: OwnedMutexGuard<SqlitePool>,
+        transaction: sqlx::Transaction<'static, sqlx::Sqlite>,
+        newest: Option<i64>,
+        update: impl FnOnce(&mut State) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let store = self.clone();
+        let commit = async move {
+            transaction.commit().await.map_err(writing)?;
+            store.state.send_modify(|state| update(Arc::make_mut(state)));
+            store.note_events(newest);
+            drop(writer);
+            Ok(())
+        };
+        to_the_end(commit).await
     }
 }
 
