@@ -54,15 +54,6 @@ impl Violations {
         result.map_err(|error| self.add(field, reason, error)).ok()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
-    }
-
-    /// How many were found so far: a mark to see whether a part of the walk found any.
-    pub fn count(&self) -> usize {
-        self.found.len()
-    }
-
     /// The value, if nothing was found wrong with it. A missing value must have been recorded.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Violation>> {
         match value {

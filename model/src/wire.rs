@@ -19,8 +19,8 @@ use crate::service::Endpoint;
 use crate::violation::Violations;
 
 pub use self::agent::{
-    AgentError, PlanError, applied, check_result, decode_plan, encode_plan, identity, update,
-    update_message, verdict, verdict_message,
+    AgentError, PlanError, applied, check_result, decode_plan, encode_plan, identity, kind_message,
+    update, update_message, verdict, verdict_message,
 };
 pub use self::server::{real_server, real_server_message};
 pub use self::service::{virtual_service, virtual_service_message};

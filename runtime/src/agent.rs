@@ -141,14 +141,9 @@ pub async fn start(
 }
 
 fn identity_message(name: &AgentName) -> pb::AgentIdentity {
-    let kind = match name.kind {
-        AgentKind::L4 => pb::agent_identity::Kind::L4,
-        AgentKind::L7 => pb::agent_identity::Kind::L7,
-        AgentKind::Health => pb::agent_identity::Kind::Health,
-    };
     pb::AgentIdentity {
         appliance: name.appliance.to_string(),
-        kind: kind.into(),
+        kind: wire::kind_message(name.kind).into(),
         instance_id: uuid::Uuid::now_v7().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }

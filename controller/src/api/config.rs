@@ -17,7 +17,7 @@ use super::error::{ApiError, sound};
 use super::resources::{cluster_of, etag};
 use super::{Calls, Control, caller, fields};
 use crate::state::{Service as StoredService, State};
-use crate::store::{Change, NewEvent, Severity, Write};
+use crate::store::{Change, NewEvent, Write};
 
 #[tonic::async_trait]
 impl ConfigService for Calls {
@@ -106,13 +106,7 @@ fn applied_event(cluster: &ClusterName, changes: &[pb::Change]) -> Vec<NewEvent>
         count(Action::Update),
         count(Action::Delete)
     );
-    vec![NewEvent {
-        time: None,
-        severity: Severity::Info,
-        kind: "CONFIG_APPLIED",
-        subject: cluster.to_string(),
-        message,
-    }]
+    vec![NewEvent::info("CONFIG_APPLIED", cluster, message)]
 }
 
 /// A document, read and found sound in itself.

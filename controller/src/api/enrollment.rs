@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::error::ApiError;
 use super::{Calls, Control, caller};
-use crate::store::{Joined, NewEvent, Severity};
+use crate::store::{Joined, NewEvent};
 
 #[tonic::async_trait]
 impl EnrollmentService for Calls {
@@ -37,12 +37,8 @@ async fn join(
     // name is filled in once the token has told it, so here the key is only looked at.
     let probe = control.authority.sign("users/nobody", &request.certificate_request);
     let key_hash = probe.map_err(|error| bad_request(&error))?.key_hash;
-    let event = |name: &ApplianceName| NewEvent {
-        time: None,
-        severity: Severity::Info,
-        kind: "APPLIANCE_JOINED",
-        subject: name.to_string(),
-        message: format!("joined from {peer}"),
+    let event = |name: &ApplianceName| {
+        NewEvent::info("APPLIANCE_JOINED", name, format!("joined from {peer}"))
     };
     let secret_hash = Sha256::digest(secret);
     let joined = control.store.join(&secret_hash, &key_hash, event).await?;

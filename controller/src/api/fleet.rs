@@ -16,7 +16,7 @@ use super::page::Page;
 use super::resources::{appliance, check_etag, cluster, cluster_of};
 use super::{Calls, Control, caller, fields};
 use crate::state::State;
-use crate::store::{Change, Invitation, NewEvent, Severity, Write};
+use crate::store::{Change, Invitation, NewEvent, Write};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -175,7 +175,7 @@ async fn delete_cluster(control: &Control, actor: String, name: &str) -> Result<
             let subject = name.to_string();
             return Err(ApiError::Precondition { reason: "NOT_EMPTY", subject, message });
         }
-        let events = vec![event("CLUSTER_DELETED", &name, "deleted")];
+        let events = vec![NewEvent::info("CLUSTER_DELETED", &name, "deleted")];
         let writes = vec![Write::DeleteCluster(name.clone())];
         Ok((Change { actor, writes, events, ..Change::default() }, ()))
     };
@@ -201,7 +201,7 @@ async fn invite(
     let appliance = cluster.appliance(id);
     let secret = uuid::Uuid::new_v4().simple().to_string();
     let expire_time = clock::wall() + ttl;
-    let event = event("APPLIANCE_INVITED", &appliance, "a token to join was given out");
+    let event = NewEvent::info("APPLIANCE_INVITED", &appliance, "a token to join was given out");
     let secret_hash = Sha256::digest(&secret).to_vec();
     control.store.invite(&Invitation { appliance, secret_hash, expire_time }, actor, event).await?;
     let fingerprint = control.authority.fingerprint();
@@ -213,7 +213,8 @@ async fn invite(
 
 async fn delete_appliance(control: &Control, actor: String, name: String) -> Result<(), ApiError> {
     let parsed = parse_appliance(&name)?;
-    let event = event("APPLIANCE_REMOVED", &parsed, "removed: its certificate is worth nothing");
+    let event =
+        NewEvent::info("APPLIANCE_REMOVED", &parsed, "removed: its certificate is worth nothing");
     if !control.store.remove_appliance(&parsed, actor, event).await? {
         return Err(ApiError::NotFound { kind: "appliance", name });
     }
@@ -229,7 +230,7 @@ fn put_cluster(
     message: &str,
 ) -> Change {
     let writes = vec![Write::PutCluster { name: name.clone(), label }];
-    Change { actor, writes, events: vec![event(kind, name, message)], ..Change::default() }
+    Change { actor, writes, events: vec![NewEvent::info(kind, name, message)], ..Change::default() }
 }
 
 fn check_label(label: &str) -> Result<(), ApiError> {
@@ -255,9 +256,4 @@ fn stored_cluster(state: &State, name: &ClusterName) -> Result<pb::Cluster, ApiE
 
 fn parse_appliance(name: &str) -> Result<ApplianceName, ApiError> {
     name.parse().map_err(|error| ApiError::name("name", &error))
-}
-
-fn event(kind: &'static str, subject: &impl ToString, message: &str) -> NewEvent {
-    let (subject, message) = (subject.to_string(), message.to_owned());
-    NewEvent { time: None, severity: Severity::Info, kind, subject, message }
 }

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::{ApiError, sound};
 use super::page::{self, Page};
-use super::resources::{appliance, cluster, cluster_of, real_server, revision, virtual_service};
+use super::resources::{appliance, cluster, cluster_of, real_server, virtual_service};
 use super::{Calls, Control};
 use crate::observed::of_cluster;
 use crate::state::Service as StoredService;
@@ -105,7 +105,7 @@ fn overview(control: &Control, parent: Option<&ClusterName>) -> pb::Overview {
     let wanted = |id: &Id| parent.is_none_or(|parent| parent.cluster == *id);
     control.with_facts(|facts| pb::Overview {
         time: Some(timestamp_message(clock::wall())),
-        revision: revision(state.revision),
+        revision: state.revision.to_string(),
         clusters: state
             .clusters()
             .filter(|entry| wanted(&entry.name.cluster))
@@ -241,7 +241,7 @@ fn event_message(event: Event) -> pb::Event {
         actor: event.actor,
         message: event.message,
         comment: event.comment,
-        revision: event.revision.map(revision).unwrap_or_default(),
+        revision: event.revision.map(|revision| revision.to_string()).unwrap_or_default(),
     }
 }
 

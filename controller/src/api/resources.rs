@@ -1,7 +1,6 @@
 //! Resources as clients see them: configuration with status, etag and times.
 
 use gantry_model::name::ClusterName;
-use gantry_model::revision::Revision;
 use gantry_model::wire::{real_server_message, timestamp_message, virtual_service_message};
 use gantry_proto::v1 as pb;
 
@@ -62,10 +61,6 @@ pub(super) fn check_etag(name: &str, given: &str, number: u64) -> Result<(), Api
         return Ok(());
     }
     Err(ApiError::Stale { name: name.to_owned(), given: given.to_owned(), current })
-}
-
-pub(super) fn revision(revision: Revision) -> String {
-    revision.to_string()
 }
 
 /// The cluster that a request is about: the one it names, or the only one there is.

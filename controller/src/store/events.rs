@@ -33,6 +33,14 @@ pub struct NewEvent {
     pub message: String,
 }
 
+impl NewEvent {
+    /// An event for the record, of now.
+    pub fn info(kind: &'static str, subject: &impl ToString, message: impl Into<String>) -> Self {
+        let (subject, message) = (subject.to_string(), message.into());
+        Self { time: None, severity: Severity::Info, kind, subject, message }
+    }
+}
+
 /// An event as it stands in the log.
 #[derive(Clone, Debug)]
 pub struct Event {

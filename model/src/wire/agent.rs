@@ -79,6 +79,15 @@ pub fn identity(message: Option<&pb::AgentIdentity>) -> Result<AgentName, AgentE
     Ok(AgentName { appliance, kind })
 }
 
+/// What an agent does, as a message.
+pub fn kind_message(kind: AgentKind) -> pb::agent_identity::Kind {
+    match kind {
+        AgentKind::L4 => pb::agent_identity::Kind::L4,
+        AgentKind::L7 => pb::agent_identity::Kind::L7,
+        AgentKind::Health => pb::agent_identity::Kind::Health,
+    }
+}
+
 /// An update, as it goes to an agent and into its ledger.
 pub fn update_message(update: &Update<Bytes>) -> pb::WatchConfigResponse {
     let encode = |services: &[(String, Bytes)]| {

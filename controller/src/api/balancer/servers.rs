@@ -10,14 +10,14 @@ use gantry_model::wire;
 use gantry_proto::v1 as pb;
 use gantry_runtime::clock;
 
-use super::services::{event, find as find_service};
+use super::services::find as find_service;
 use super::{Repeat, repeated};
 use crate::api::error::{ApiError, sound};
 use crate::api::page::Page;
 use crate::api::resources::{check_etag, real_server};
 use crate::api::{Control, fields};
 use crate::state::{Server, Service, State};
-use crate::store::{Change, Write};
+use crate::store::{Change, NewEvent, Write};
 
 pub(super) fn list(
     control: &Control,
@@ -95,7 +95,7 @@ pub(super) async fn create(
             return Err(ApiError::AlreadyExists { kind: "real server", name: name.to_string() });
         }
         let server = check(state, &request.parent, &name, &given)?;
-        let event = event("REAL_SERVER_CREATED", &name, "created".to_owned());
+        let event = NewEvent::info("REAL_SERVER_CREATED", &name, "created".to_owned());
         let writes = vec![Write::PutServer(Box::new(server))];
         let comment = request.comment.clone();
         Ok(Change { actor, comment, writes, events: vec![event], request: remember })
@@ -127,7 +127,7 @@ pub(super) async fn update(
         if server != current.config {
             let changed = fields::difference(&old, &wire::real_server_message(&server));
             let message = format!("changed {}", changed.join(", "));
-            change.events.push(event("REAL_SERVER_UPDATED", server_name, message));
+            change.events.push(NewEvent::info("REAL_SERVER_UPDATED", server_name, message));
             change.writes.push(Write::PutServer(Box::new(server)));
         }
         Ok((change, merged))
@@ -148,7 +148,7 @@ pub(super) async fn delete(
         let current = find(state, "name", &request.name)?;
         check_etag(&request.name, &request.etag, current.number)?;
         let name = current.config.name.clone();
-        let events = vec![event("REAL_SERVER_DELETED", &name, "deleted".to_owned())];
+        let events = vec![NewEvent::info("REAL_SERVER_DELETED", &name, "deleted".to_owned())];
         let writes = vec![Write::DeleteServer(name)];
         let comment = request.comment.clone();
         Ok((Change { actor, comment, writes, events, request: None }, ()))
@@ -229,7 +229,7 @@ async fn intend(
         let mut change = Change { actor, comment: intent.comment, ..Change::default() };
         if current.config.admin_state != intent.state {
             let server = RealServer { admin_state: intent.state, ..current.config.clone() };
-            change.events.push(event(intent.kind, &server.name, intent.message));
+            change.events.push(NewEvent::info(intent.kind, &server.name, intent.message));
             change.writes.push(Write::PutServer(Box::new(server)));
         }
         Ok((change, ()))

@@ -16,7 +16,7 @@ use crate::api::page::Page;
 use crate::api::resources::{check_etag, cluster_of, virtual_service};
 use crate::api::{Control, fields};
 use crate::state::{Service, State};
-use crate::store::{Change, NewEvent, Severity, Write};
+use crate::store::{Change, NewEvent, Write};
 
 pub(super) fn list(
     control: &Control,
@@ -69,7 +69,7 @@ pub(super) async fn create(
         }
         let (service, servers) = parse(state, &name, &request)?;
         let message = format!("created with {} real servers", servers.len());
-        let event = event("VIRTUAL_SERVICE_CREATED", &name, message);
+        let event = NewEvent::info("VIRTUAL_SERVICE_CREATED", &name, message);
         let mut writes = vec![Write::PutService(Box::new(service))];
         writes.extend(servers.into_iter().map(|(_, server)| Write::PutServer(Box::new(server))));
         let comment = request.comment.clone();
@@ -113,7 +113,7 @@ pub(super) async fn update(
             let changed = fields::difference(&old, &wire::virtual_service_message(&service));
             let message = format!("changed {}", changed.join(", "));
             let name = &service.name;
-            change.events.push(event("VIRTUAL_SERVICE_UPDATED", name, message));
+            change.events.push(NewEvent::info("VIRTUAL_SERVICE_UPDATED", name, message));
             change.writes.push(Write::PutService(Box::new(service)));
         }
         Ok((change, merged))
@@ -135,7 +135,7 @@ pub(super) async fn delete(
         check_etag(&request.name, &request.etag, current.number)?;
         let name = current.config.name.clone();
         let message = format!("deleted with {} real servers", current.servers.len());
-        let events = vec![event("VIRTUAL_SERVICE_DELETED", &name, message)];
+        let events = vec![NewEvent::info("VIRTUAL_SERVICE_DELETED", &name, message)];
         let writes = vec![Write::DeleteService(name)];
         let comment = request.comment.clone();
         Ok((Change { actor, comment, writes, events, request: None }, ()))
@@ -149,11 +149,6 @@ pub(super) fn find<'a>(state: &'a State, field: &str, name: &str) -> Result<&'a 
     let found = state.service(&parsed).map(AsRef::as_ref);
     let not_found = || ApiError::NotFound { kind: "virtual service", name: name.to_owned() };
     found.ok_or_else(not_found)
-}
-
-pub(super) fn event(kind: &'static str, subject: &impl ToString, message: String) -> NewEvent {
-    let subject = subject.to_string();
-    NewEvent { time: None, severity: Severity::Info, kind, subject, message }
 }
 
 /// Records under `field` what of `service` collides with its neighbours.
