@@ -4,7 +4,9 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 const FILES: &[&str] = &[
+    "gantry/v1/authority.proto",
     "gantry/v1/balancer.proto",
+    "gantry/v1/certificate.proto",
     "gantry/v1/config.proto",
     "gantry/v1/fleet.proto",
     "gantry/v1/health_check.proto",

@@ -53,7 +53,11 @@ impl Site {
         let admin = Identity::load(&dir.path().join("controller/operators/admin")).unwrap();
         let channel = rpc::connect(&url, &admin).unwrap();
         let site = Self { controller, healthd: None, agent_l7: None, url, block, channel, dir };
-        let request = pb::CreateClusterRequest { cluster_id: "main".to_owned(), cluster: None };
+        let request = pb::CreateClusterRequest {
+            cluster_id: "main".to_owned(),
+            cluster: None,
+            ..Default::default()
+        };
         site.fleet().create_cluster(request).await.unwrap();
         site
     }

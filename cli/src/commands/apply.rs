@@ -119,7 +119,7 @@ pub(crate) async fn export(arguments: Export, session: &Session) -> Result<()> {
         Some(cluster) => session::cluster_name(cluster)?,
         None => session.cluster().await?,
     };
-    let request = v1::ExportConfigRequest { name: name.to_string() };
+    let request = v1::ExportConfigRequest { name: name.to_string(), ..Default::default() };
     let config = session.config().export_config(request).await?.into_inner();
     let etag = config.etag.clone();
     let config = portable(config).to_dynamic();

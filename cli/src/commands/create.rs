@@ -160,6 +160,7 @@ async fn create_cluster(arguments: Cluster, session: &Session) -> Result<()> {
     let request = v1::CreateClusterRequest {
         cluster_id: arguments.id.to_string(),
         cluster: Some(v1::Cluster { display_name, ..Default::default() }),
+        ..Default::default()
     };
     let created = session.fleet().create_cluster(request).await?.into_inner();
     said(false, &created.name)

@@ -62,11 +62,12 @@ async fn delete(name: &Name, comment: String, session: &Session) -> Result<()> {
             session.balancer().delete_real_server(request).await?;
         }
         Name::Cluster(_) => {
-            let request = v1::DeleteClusterRequest { name: name.to_string() };
+            let request = v1::DeleteClusterRequest { name: name.to_string(), ..Default::default() };
             session.fleet().delete_cluster(request).await?;
         }
         Name::Appliance(_) => {
-            let request = v1::DeleteApplianceRequest { name: name.to_string() };
+            let request =
+                v1::DeleteApplianceRequest { name: name.to_string(), ..Default::default() };
             session.fleet().delete_appliance(request).await?;
         }
     }

@@ -85,7 +85,12 @@ pub(crate) async fn recent(
     loop {
         let left = count.saturating_sub(events.len());
         let page_size = i32::try_from(left).unwrap_or(i32::MAX);
-        let request = v1::ListEventsRequest { subject: subject.to_owned(), page_size, page_token };
+        let request = v1::ListEventsRequest {
+            subject: subject.to_owned(),
+            page_size,
+            page_token,
+            ..Default::default()
+        };
         let page = session.observe().list_events(request).await?.into_inner();
         events.extend(page.events.into_iter().take(left));
         page_token = page.next_page_token;
@@ -105,7 +110,11 @@ async fn follow(
     told: &mut bool,
     session: &Session,
 ) -> anyhow::Error {
-    let request = v1::WatchEventsRequest { subject: subject.to_owned(), after: after.clone() };
+    let request = v1::WatchEventsRequest {
+        subject: subject.to_owned(),
+        after: after.clone(),
+        ..Default::default()
+    };
     let mut stream = match session.observe().watch_events(request).await {
         Ok(answer) => answer.into_inner(),
         Err(status) => return status.into(),

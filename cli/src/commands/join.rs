@@ -50,6 +50,7 @@ pub(crate) async fn invite(arguments: Invite, session: &Session) -> Result<()> {
         parent: name.cluster().to_string(),
         appliance_id: name.appliance.to_string(),
         ttl: Some(arguments.ttl),
+        ..Default::default()
     };
     let answer = session.fleet().invite_appliance(request).await?.into_inner();
     let expires = look::time(answer.expire_time.as_ref());

@@ -13,8 +13,12 @@ pub(crate) async fn services(
     parent: String,
 ) -> Result<Vec<v1::VirtualService>, Status> {
     every_page(async |page_token| {
-        let request =
-            v1::ListVirtualServicesRequest { parent: parent.clone(), page_size: PAGE, page_token };
+        let request = v1::ListVirtualServicesRequest {
+            parent: parent.clone(),
+            page_size: PAGE,
+            page_token,
+            ..Default::default()
+        };
         let answer = session.balancer().list_virtual_services(request).await?.into_inner();
         Ok((answer.virtual_services, answer.next_page_token))
     })
@@ -27,8 +31,12 @@ pub(crate) async fn servers(
     parent: String,
 ) -> Result<Vec<v1::RealServer>, Status> {
     every_page(async |page_token| {
-        let request =
-            v1::ListRealServersRequest { parent: parent.clone(), page_size: PAGE, page_token };
+        let request = v1::ListRealServersRequest {
+            parent: parent.clone(),
+            page_size: PAGE,
+            page_token,
+            ..Default::default()
+        };
         let answer = session.balancer().list_real_servers(request).await?.into_inner();
         Ok((answer.real_servers, answer.next_page_token))
     })
@@ -38,7 +46,7 @@ pub(crate) async fn servers(
 /// Every cluster.
 pub(crate) async fn clusters(session: &Session) -> Result<Vec<v1::Cluster>, Status> {
     every_page(async |page_token| {
-        let request = v1::ListClustersRequest { page_size: PAGE, page_token };
+        let request = v1::ListClustersRequest { page_size: PAGE, page_token, ..Default::default() };
         let answer = session.fleet().list_clusters(request).await?.into_inner();
         Ok((answer.clusters, answer.next_page_token))
     })
@@ -51,8 +59,12 @@ pub(crate) async fn appliances(
     parent: String,
 ) -> Result<Vec<v1::Appliance>, Status> {
     every_page(async |page_token| {
-        let request =
-            v1::ListAppliancesRequest { parent: parent.clone(), page_size: PAGE, page_token };
+        let request = v1::ListAppliancesRequest {
+            parent: parent.clone(),
+            page_size: PAGE,
+            page_token,
+            ..Default::default()
+        };
         let answer = session.fleet().list_appliances(request).await?.into_inner();
         Ok((answer.appliances, answer.next_page_token))
     })

@@ -87,7 +87,10 @@ async fn set_cluster(
     let (mut cluster, mask) = assigned::<v1::Cluster>(assignments)?;
     cluster.name = name.to_string();
     let (cluster, update_mask) = (Some(cluster), Some(mask.clone()));
-    session.fleet().update_cluster(v1::UpdateClusterRequest { cluster, update_mask }).await?;
+    session
+        .fleet()
+        .update_cluster(v1::UpdateClusterRequest { cluster, update_mask, ..Default::default() })
+        .await?;
     Ok(mask)
 }
 

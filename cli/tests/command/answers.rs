@@ -176,6 +176,13 @@ impl BalancerService for State {
 
 #[tonic::async_trait]
 impl FleetService for State {
+    async fn approve_removals(
+        &self,
+        _: Request<v1::ApproveRemovalsRequest>,
+    ) -> Answer<v1::Appliance> {
+        Err(tonic::Status::unimplemented("under construction"))
+    }
+
     async fn list_clusters(
         &self,
         _: Request<v1::ListClustersRequest>,
@@ -290,6 +297,38 @@ impl ObserveService for State {
 
 #[tonic::async_trait]
 impl ConfigService for State {
+    async fn plan_config(
+        &self,
+        _: Request<v1::PlanConfigRequest>,
+    ) -> Answer<v1::PlanConfigResponse> {
+        Err(tonic::Status::unimplemented("under construction"))
+    }
+
+    async fn rollback_config(
+        &self,
+        _: Request<v1::RollbackConfigRequest>,
+    ) -> Answer<v1::RollbackConfigResponse> {
+        Err(tonic::Status::unimplemented("under construction"))
+    }
+
+    async fn list_revisions(
+        &self,
+        _: Request<v1::ListRevisionsRequest>,
+    ) -> Answer<v1::ListRevisionsResponse> {
+        Err(tonic::Status::unimplemented("under construction"))
+    }
+
+    async fn get_revision(&self, _: Request<v1::GetRevisionRequest>) -> Answer<v1::Revision> {
+        Err(tonic::Status::unimplemented("under construction"))
+    }
+
+    async fn diff_revisions(
+        &self,
+        _: Request<v1::DiffRevisionsRequest>,
+    ) -> Answer<v1::DiffRevisionsResponse> {
+        Err(tonic::Status::unimplemented("under construction"))
+    }
+
     async fn export_config(&self, request: Request<v1::ExportConfigRequest>) -> Answer<v1::Config> {
         let name = request.into_inner().name;
         let services = self
@@ -312,7 +351,16 @@ impl ConfigService for State {
         self.note("ApplyConfig", request.get_ref());
         let name = "clusters/main/virtualServices/hl7".into();
         let action = v1::change::Action::Update.into();
-        let changes = vec![v1::Change { action, name, fields: vec!["listener".into()] }];
-        Ok(Response::new(v1::ApplyConfigResponse { changes, etag: "8".into() }))
+        let changes = vec![v1::Change {
+            action,
+            name,
+            fields: vec!["listener".into()],
+            ..Default::default()
+        }];
+        Ok(Response::new(v1::ApplyConfigResponse {
+            changes,
+            etag: "8".into(),
+            ..Default::default()
+        }))
     }
 }

@@ -209,7 +209,7 @@ impl Hearing {
             self.expected = report.sequence.saturating_add(1);
             self.control.hear(&self.name, report).await;
             if gap {
-                return Some(Ok(pb::ReportResponse { full_report: true, sample_interval: None }));
+                return Some(Ok(pb::ReportResponse { full_report: true, ..Default::default() }));
             }
         }
     }

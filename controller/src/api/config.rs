@@ -21,6 +21,41 @@ use crate::store::{Change, NewEvent, Write};
 
 #[tonic::async_trait]
 impl ConfigService for Calls {
+    async fn plan_config(
+        &self,
+        _request: Request<pb::PlanConfigRequest>,
+    ) -> Result<Response<pb::PlanConfigResponse>, Status> {
+        Err(Status::unimplemented("under construction"))
+    }
+
+    async fn rollback_config(
+        &self,
+        _request: Request<pb::RollbackConfigRequest>,
+    ) -> Result<Response<pb::RollbackConfigResponse>, Status> {
+        Err(Status::unimplemented("under construction"))
+    }
+
+    async fn list_revisions(
+        &self,
+        _request: Request<pb::ListRevisionsRequest>,
+    ) -> Result<Response<pb::ListRevisionsResponse>, Status> {
+        Err(Status::unimplemented("under construction"))
+    }
+
+    async fn get_revision(
+        &self,
+        _request: Request<pb::GetRevisionRequest>,
+    ) -> Result<Response<pb::Revision>, Status> {
+        Err(Status::unimplemented("under construction"))
+    }
+
+    async fn diff_revisions(
+        &self,
+        _request: Request<pb::DiffRevisionsRequest>,
+    ) -> Result<Response<pb::DiffRevisionsResponse>, Status> {
+        Err(Status::unimplemented("under construction"))
+    }
+
     async fn export_config(
         &self,
         request: Request<pb::ExportConfigRequest>,
@@ -80,7 +115,11 @@ async fn apply(
     } else {
         control.change(decide).await?
     };
-    Ok(pb::ApplyConfigResponse { changes, etag: config_etag(&state, &cluster) })
+    Ok(pb::ApplyConfigResponse {
+        changes,
+        etag: config_etag(&state, &cluster),
+        revision: state.revision.to_string(),
+    })
 }
 
 fn config_etag(state: &State, cluster: &ClusterName) -> String {
@@ -242,6 +281,6 @@ impl Changes {
 
     fn list(&mut self, action: Action, name: &impl ToString, fields: Vec<String>) {
         let name = name.to_string();
-        self.listed.push(pb::Change { action: action.into(), name, fields });
+        self.listed.push(pb::Change { action: action.into(), name, fields, ..Default::default() });
     }
 }

@@ -14,6 +14,13 @@ use crate::store::{Joined, NewEvent};
 
 #[tonic::async_trait]
 impl EnrollmentService for Calls {
+    async fn renew(
+        &self,
+        _request: Request<pb::RenewRequest>,
+    ) -> Result<Response<pb::RenewResponse>, Status> {
+        Err(Status::unimplemented("under construction"))
+    }
+
     async fn join(
         &self,
         request: Request<pb::JoinRequest>,

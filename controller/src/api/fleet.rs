@@ -23,6 +23,13 @@ const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[tonic::async_trait]
 impl FleetService for Calls {
+    async fn approve_removals(
+        &self,
+        _request: Request<pb::ApproveRemovalsRequest>,
+    ) -> Result<Response<pb::Appliance>, Status> {
+        Err(Status::unimplemented("under construction"))
+    }
+
     async fn list_clusters(
         &self,
         request: Request<pb::ListClustersRequest>,

@@ -110,6 +110,7 @@ pub fn update_message(update: &Update<Bytes>) -> pb::WatchConfigResponse {
         revision: Some(update.revision.into()),
         hash: update.hash.to_string(),
         change: Some(change),
+        removals_approved: false,
     }
 }
 
@@ -144,6 +145,7 @@ pub fn applied(
         rejections,
         took: Some(duration_message(took)),
         refusal: String::new(),
+        removal_count: 0,
     }
 }
 

@@ -202,6 +202,7 @@ fn snapshot(
         revision: Some(pb::Revision { epoch, number }),
         hash: hash(&services),
         change: Some(Change::Snapshot(Snapshot { services })),
+        ..Default::default()
     }
 }
 
@@ -210,6 +211,7 @@ fn delta(number: i64, upserts: Vec<pb::EncodedServicePlan>) -> pb::WatchConfigRe
         revision: Some(pb::Revision { epoch: 2, number }),
         hash: hash(&upserts),
         change: Some(Change::Delta(Delta { upserts, removed: Vec::new() })),
+        ..Default::default()
     }
 }
 

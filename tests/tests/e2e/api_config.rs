@@ -179,7 +179,7 @@ async fn api_watches_deliver_changes_and_events() {
     assert_eq!(kinds, ["VIRTUAL_SERVICE_CREATED", "REAL_SERVER_FAILED", "REAL_SERVER_DRAINED"]);
     // From the start, for one who comes late.
     let (subject, after) = (service_name("web"), "events/0".to_owned());
-    let request = pb::WatchEventsRequest { subject, after };
+    let request = pb::WatchEventsRequest { subject, after, ..Default::default() };
     let mut late = site.observe().watch_events(request).await.unwrap().into_inner();
     for kind in kinds {
         assert_eq!(soon("a past event", late.message()).await.unwrap().unwrap().r#type, kind);

@@ -55,6 +55,7 @@ fn changes_are_listed_and_counted() {
         action: action.into(),
         name: name.into(),
         fields: fields.iter().map(ToString::to_string).collect(),
+        ..Default::default()
     };
     let answer = v1::ApplyConfigResponse {
         changes: vec![
@@ -66,6 +67,7 @@ fn changes_are_listed_and_counted() {
             ),
         ],
         etag: "8".into(),
+        ..Default::default()
     };
     let text = anstream::adapter::strip_str(&changes(&answer, false)).to_string();
     assert_eq!(text, "+ hl7\n~ dicom/pacs-1: weight\n1 created, 1 changed, 0 deleted (etag 8)");
