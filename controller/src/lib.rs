@@ -6,6 +6,8 @@
 
 pub mod api;
 pub mod authority;
+pub mod backup;
+pub mod folder;
 pub mod observed;
 pub mod publish;
 pub mod serve;

@@ -4,10 +4,12 @@
 //! the state and decides, one transaction writes rows, revision and events, and only what was
 //! committed becomes the new state in memory. Readers take the state and need no database.
 
+pub mod backup;
 mod events;
 mod fleet;
 mod load;
 mod rows;
+mod trouble;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
+pub use self::trouble::Trouble;
 use crate::state::State;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

@@ -16,6 +16,7 @@ pub mod orthanc;
 pub mod process;
 pub mod services;
 pub mod site;
+pub mod sqlite;
 pub mod wait;
 
 pub use block::Block;
