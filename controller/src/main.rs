@@ -71,7 +71,8 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
     first_operator(&authority, &options.state)?;
     let store = Store::open(&folder.database()).await.map_err(with_way_out)?;
     let revision = store.state().revision;
-    let control = Arc::new(Control::new(store, Arc::clone(&authority)).await?);
+    let control = Control::new(store, Arc::clone(&authority)).await.map_err(with_way_out)?;
+    let control = Arc::new(control);
     let tls = serve::tls(&authority, &options.names)?;
     let listener = TcpListener::bind(options.listen)
         .await

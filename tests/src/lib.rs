@@ -10,6 +10,7 @@ pub mod backend;
 pub mod block;
 pub mod buf;
 pub mod dcmtk;
+pub mod disk;
 pub mod forge;
 pub mod modality;
 pub mod orthanc;

@@ -44,6 +44,11 @@ impl Process {
         self.child = Some(child.unwrap_or_else(|error| panic!("starting {}: {error}", self.name)));
     }
 
+    /// Its process id, while it runs.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it was started").id()
+    }
+
     /// Kills it and all its children without a warning.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
