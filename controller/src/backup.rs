@@ -115,11 +115,20 @@ pub async fn restore(
     }
     let (label, files) = backup::check(file).await?;
     let (known_epoch, unreadable) = known_epoch(folder.path()).await?;
-    let ready = folder.restoring();
-    let fresh = make_ready(&ready, file, &files)?;
     let source = file.display().to_string();
     let restoration = Restoration { actor, source, known_epoch };
-    let revision = backup::revive(&fresh, &label, &restoration).await?;
+    let ready = folder.restoring();
+    let made = async {
+        let fresh = make_ready(&ready, file, &files)?;
+        let revision = backup::revive(&fresh, &label, &restoration).await?;
+        Ok((fresh, revision))
+    };
+    let (fresh, revision) = made.await.inspect_err(|_: &Error| {
+        if !unfinished {
+            // Nothing was touched: the state that is there may be used as before.
+            let _ = std::fs::remove_dir_all(&ready);
+        }
+    })?;
     let aside = set_aside(folder)?;
     for file in &files {
         move_to(&ready.join(&file.path), &folder.path().join(&file.path))?;

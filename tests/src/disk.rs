@@ -33,7 +33,8 @@ impl Disk {
         assert!(rustix::process::geteuid().is_root(), "a disk can be mounted by root only");
         let mounted = dir.join("disk");
         std::fs::create_dir_all(&mounted).unwrap();
-        let script = format!("PATH=$PATH:/usr/sbin:/sbin; {mount} && echo mounted && exec sleep infinity");
+        let script =
+            format!("PATH=$PATH:/usr/sbin:/sbin; {mount} && echo mounted && exec sleep infinity");
         let path = mounted.to_str().unwrap();
         let arguments = ["--mount", "sh", "-c", &script, "sh", path];
         let holder = Process::start("disk", &program("unshare", "util-linux"), arguments, dir);

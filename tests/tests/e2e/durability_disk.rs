@@ -230,7 +230,9 @@ async fn durability_disk_that_turns_read_only_is_named_and_reads_go_on() {
     assert_eq!(config.services.len(), 4);
     // What the kernel does when it finds an error on the disk.
     site.disk
-        .shell("sync; echo 1 > /sys/fs/ext4/$(basename $(findmnt -no SOURCE \"$1\"))/trigger_fs_error")
+        .shell(
+            "sync; echo 1 > /sys/fs/ext4/$(basename $(findmnt -no SOURCE \"$1\"))/trigger_fs_error",
+        )
         .await;
     site.refuses_every_change(&answers, "read-only").await;
     assert_eq!(site.config().await, config);
@@ -282,7 +284,8 @@ async fn durability_disk_with_garbage_in_the_database_is_named_with_the_way_out(
         bytes
     };
     let pages = whole.len() / 4096;
-    let mut broken = vec![garbage(0, whole.len()), garbage(0, 100), whole[..whole.len() / 2].to_vec()];
+    let mut broken =
+        vec![garbage(0, whole.len()), garbage(0, 100), whole[..whole.len() / 2].to_vec()];
     broken.extend((0..pages).map(|page| garbage(page * 4096, 4096)));
     broken.extend((0..pages).map(|page| garbage(page * 4096 + 2000, 700)));
     let (mut refused, mut started) = (0, site.controller.count("serving"));
