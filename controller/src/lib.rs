@@ -6,6 +6,8 @@
 
 pub mod api;
 pub mod authority;
+pub mod difference;
+pub mod effects;
 pub mod observed;
 pub mod publish;
 pub mod serve;

@@ -6,6 +6,7 @@
 
 mod events;
 mod fleet;
+mod history;
 mod load;
 mod rows;
 
@@ -27,6 +28,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
+pub use self::history::{Committed, Span};
 use crate::state::State;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
