@@ -90,6 +90,13 @@ pub(super) fn difference<M: Reflected>(one: &M, other: &M) -> Vec<String> {
     paths
 }
 
+/// The values of one of our enums: name and number.
+pub(super) fn choices(full_name: &str) -> impl Iterator<Item = (String, i32)> {
+    let kind = POOL.get_enum_by_name(full_name).expect("an enum of our own");
+    let values: Vec<_> = kind.values().map(|v| (v.name().to_owned(), v.number())).collect();
+    values.into_iter()
+}
+
 fn merge_path(
     target: &mut DynamicMessage,
     source: &DynamicMessage,
