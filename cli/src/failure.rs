@@ -155,14 +155,14 @@ async fn sibling_names(
 ) -> Result<Vec<String>, Status> {
     use crate::commands::lists;
     let names = match kind {
-        "cluster" => lists::clusters(session).await?.into_iter().map(|it| it.name).collect(),
+        "cluster" => lists::clusters(session, "").await?.into_iter().map(|it| it.name).collect(),
         "appliance" => {
-            lists::appliances(session, parent).await?.into_iter().map(|it| it.name).collect()
+            lists::appliances(session, parent, "").await?.into_iter().map(|it| it.name).collect()
         }
         "virtual service" => {
-            lists::services(session, parent).await?.into_iter().map(|it| it.name).collect()
+            lists::services(session, parent, "").await?.into_iter().map(|it| it.name).collect()
         }
-        _ => lists::servers(session, parent).await?.into_iter().map(|it| it.name).collect(),
+        _ => lists::servers(session, parent, "").await?.into_iter().map(|it| it.name).collect(),
     };
     Ok(names)
 }

@@ -116,6 +116,13 @@ fn json(field: &FieldDescriptor, value: Value) -> String {
     members.get(field.json_name()).map(ToString::to_string).unwrap_or_default()
 }
 
+/// The values of one of our enums: name and number.
+pub(super) fn choices(full_name: &str) -> impl Iterator<Item = (String, i32)> {
+    let kind = POOL.get_enum_by_name(full_name).expect("an enum of our own");
+    let values: Vec<_> = kind.values().map(|v| (v.name().to_owned(), v.number())).collect();
+    values.into_iter()
+}
+
 fn merge_path(
     target: &mut DynamicMessage,
     source: &DynamicMessage,
