@@ -63,8 +63,7 @@ impl Passages {
 
     /// The resources that differ at the two ends, ordered by name.
     pub fn differences(self) -> Vec<Difference> {
-        let ends =
-            |(name, Passage { before, after, .. })| Difference { name, before, after };
+        let ends = |(name, Passage { before, after, .. })| Difference { name, before, after };
         let all = self.0.into_iter().map(ends);
         all.filter(|difference| difference.before != difference.after).collect()
     }

@@ -35,6 +35,9 @@ pub struct Effect {
 /// What going from `before` to `after` ends, at `now` or at the deadline of a drain. Connections
 /// are in one effect at most: those of a service that ends as a whole are not told server by server.
 pub fn effects(before: Whole<'_>, after: Option<Whole<'_>>, now: Timestamp) -> Vec<Effect> {
+    if before.service.disabled {
+        return Vec::new();
+    }
     let carrier = carrier(before.service);
     let effect = |name: String, reason: String| Effect { name, carrier, reason };
     if let Some(reason) = whole_service(before.service, after.map(|after| after.service)) {
@@ -53,7 +56,7 @@ pub fn effects(before: Whole<'_>, after: Option<Whole<'_>>, now: Timestamp) -> V
 fn whole_service(before: &VirtualService, after: Option<&VirtualService>) -> Option<String> {
     let Some(after) = after else { return Some("the virtual service is removed".to_owned()) };
     if after.disabled {
-        return (!before.disabled).then(|| "the virtual service is disabled".to_owned());
+        return Some("the virtual service is disabled".to_owned());
     }
     match (carrier(before), carrier(after)) {
         (AgentKind::L7, AgentKind::L7) => None,
@@ -86,7 +89,9 @@ fn one_server(
 ) -> Option<String> {
     let Some(after) = after else { return Some("the real server is removed".to_owned()) };
     if carrier == AgentKind::L4 && before.endpoint != after.endpoint {
-        return Some("to layer 4 a real server with another address or port is another one".to_owned());
+        return Some(
+            "to layer 4 a real server with another address or port is another one".to_owned(),
+        );
     }
     match (before.admin_state.at(now), after.admin_state.at(now)) {
         (AdminState::Halt, _) => None,

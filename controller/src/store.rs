@@ -195,6 +195,7 @@ impl Store {
             after.revision.number += 1;
             let now = clock::wall();
             rows::revision(&mut transaction, &after, change, now).await?;
+            rows::free_labels(&mut transaction, before, &change.writes).await?;
             for write in &change.writes {
                 rows::write(&mut transaction, &mut after, write, now).await?;
             }

@@ -170,16 +170,12 @@ fn the_kernel_knows_a_service_and_a_destination_by_their_addresses() {
         (".", "a layer 4 service gives up its address or protocol", |site| {
             site.service.listener.protocol = Protocol::Udp;
         }),
-        (
-            ".",
-            "a layer 4 service gives up port 104: those connected there end, of these",
-            |site| site.service.listener.ports = one("8000-8010".parse().unwrap()),
-        ),
-        (
-            ".",
-            "a layer 4 service gives up 11 ports: those connected there end, of these",
-            |site| site.service.listener.ports = one("104".parse().unwrap()),
-        ),
+        (".", "a layer 4 service gives up port 104: those connected there end, of these", |site| {
+            site.service.listener.ports = one("8000-8010".parse().unwrap())
+        }),
+        (".", "a layer 4 service gives up 11 ports: those connected there end, of these", |site| {
+            site.service.listener.ports = one("104".parse().unwrap())
+        }),
         (
             "./realServers/a",
             "to layer 4 a real server with another address or port is another one",
@@ -220,7 +216,8 @@ fn agent(appliance: &str, kind: AgentKind, open: i64) -> (AgentName, Agent) {
 
 #[test]
 fn connections_are_counted_where_they_are_carried() {
-    let mut agents = BTreeMap::from([agent("lb1", AgentKind::L7, 3), agent("lb2", AgentKind::L7, 1)]);
+    let mut agents =
+        BTreeMap::from([agent("lb1", AgentKind::L7, 3), agent("lb2", AgentKind::L7, 1)]);
     let count = |agents: &BTreeMap<AgentName, Agent>, carrier| {
         let (name, reason) = (DICOM.to_owned(), String::new());
         let facts = Facts { agents, desired: &HashMap::new(), now: Site::now() };

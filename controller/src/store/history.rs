@@ -163,7 +163,9 @@ fn resource(name: &str, blob: &[u8]) -> Result<Option<Resource>, StoreError> {
         let message: pb::RealServer = decode(name, blob)?;
         let server = wire::real_server(&mut violations, parsed, &message);
         let sound = violations.finish(server).ok();
-        return Ok(Some(sound.map_or_else(|| Resource::Server(Box::new(message)), |s| (&s).into())));
+        return Ok(Some(
+            sound.map_or_else(|| Resource::Server(Box::new(message)), |s| (&s).into()),
+        ));
     }
     if let Ok(parsed) = name.parse::<ServiceName>() {
         let message: pb::VirtualService = decode(name, blob)?;
@@ -180,8 +182,7 @@ fn resource(name: &str, blob: &[u8]) -> Result<Option<Resource>, StoreError> {
 }
 
 fn decode<M: Message + Default>(name: &str, blob: &[u8]) -> Result<M, StoreError> {
-    M::decode(blob)
-        .map_err(|why| StoreError::Row { name: name.to_owned(), why: why.to_string() })
+    M::decode(blob).map_err(|why| StoreError::Row { name: name.to_owned(), why: why.to_string() })
 }
 
 fn reading(source: sqlx::Error) -> StoreError {

@@ -1,5 +1,8 @@
 //! Revisions: what was changed, what differs, and the way back.
 
+use std::fmt;
+use std::str::FromStr;
+
 use gantry_model::name::ClusterName;
 use gantry_model::revision::Revision;
 use gantry_model::wire::timestamp_message;
@@ -9,45 +12,67 @@ use super::document::Document;
 use super::{check_base, config_etag, listing};
 use crate::api::Control;
 use crate::api::error::ApiError;
-use crate::api::page::{self, Page};
+use crate::api::filter::{self, Field, Filter, Kind};
+use crate::api::page::Page;
 use crate::api::resources::{cluster_of, etag};
 use crate::difference::{Passages, Resource, Resources, resources_of, undone};
 use crate::state::State;
 use crate::store::{Change, Committed, NewEvent, Span, Store};
 
 /// How many revisions are read at a time.
-const BATCH: u32 = 500;
+const BATCH: u32 = 200;
+
+/// How many revisions one call looks at. A filter that few of them match gets a shorter page, with
+/// the token of the next one, and not an answer that takes for ever.
+const MOST_LOOKED_AT: usize = 100_000;
 
 /// Newer than all.
 const END: Revision = Revision { epoch: u64::MAX, number: u64::MAX };
+
+const FIELDS: &[Field<pb::Revision>] = &[
+    Field::new("name", Kind::Text, |it| filter::text(&it.name)),
+    Field::new("time", Kind::Time, |it| filter::time(it.time.as_ref())),
+    Field::new("actor", Kind::Text, |it| filter::text(&it.actor)),
+    Field::new("comment", Kind::Text, |it| filter::text(&it.comment)),
+    Field::new("change_count", Kind::Number, |it| filter::number(it.change_count)),
+];
 
 pub(super) async fn list(
     control: &Control,
     request: pb::ListRevisionsRequest,
 ) -> Result<pb::ListRevisionsResponse, ApiError> {
-    let page = Page::parse(request.page_size, &request.page_token)?;
+    let filter = Filter::parse(&request.filter, FIELDS)?;
+    let asked = ["revisions", &request.parent, &request.filter];
+    let page = Page::parse(request.page_size, &request.page_token, &asked)?;
     let parent = parent(&request.parent)?;
-    let mut before = match page.after() {
-        Some(name) => parse("page_token", name, control.state().revision)?,
-        None => END,
-    };
-    let mut revisions = Vec::with_capacity(page.size() + 1);
-    while revisions.len() <= page.size() {
+    let mut before = page.after::<RevisionName>()?.map_or(END, |name| name.0);
+    let mut revisions = Vec::new();
+    let mut looked_at = 0;
+    // One more than the page: whether there is a next one is known then.
+    while revisions.len() <= page.size() && looked_at < MOST_LOOKED_AT {
         let batch = control.store.revisions(before, parent.as_ref(), BATCH).await?;
         let Some(last) = batch.last() else { break };
         before = last.revision;
-        revisions.extend(batch.iter().map(message));
+        looked_at += batch.len();
+        let messages = batch.iter().map(|it| (it.revision, message(it)));
+        revisions.extend(messages.filter(|(_, message)| filter.matches(message)));
     }
-    let more = revisions.len() > page.size();
+    let next = match revisions.get(page.size().saturating_sub(1)) {
+        Some((revision, _)) if revisions.len() > page.size() => Some(*revision),
+        _ if looked_at >= MOST_LOOKED_AT => Some(before),
+        _ => None,
+    };
     revisions.truncate(page.size());
-    let last = revisions.last().filter(|_| more);
-    let next_page_token = last.map(|last| page::token(&last.name)).unwrap_or_default();
-    Ok(pb::ListRevisionsResponse { revisions, next_page_token })
+    Ok(pb::ListRevisionsResponse {
+        revisions: revisions.into_iter().map(|(_, message)| message).collect(),
+        next_page_token: next.map(|it| page.token(&RevisionName(it))).unwrap_or_default(),
+    })
 }
 
 pub(super) async fn get(control: &Control, name: &str) -> Result<pb::Revision, ApiError> {
     if !name.starts_with("revisions/") {
-        let what = format!("{} does not have the form revisions/{{epoch}}.{{number}}", quoted(name));
+        let what =
+            format!("{} does not have the form revisions/{{epoch}}.{{number}}", quoted(name));
         return Err(ApiError::field("name", "INVALID_NAME", what));
     }
     let found = find(&control.store, "name", name, &control.state()).await?;
@@ -83,36 +108,32 @@ pub(super) async fn export_at(
 ) -> Result<pb::Config, ApiError> {
     let past = Past::find(control, name, revision).await?;
     let touched = control.store.revisions(after(past.revision), Some(&past.cluster), 1).await?;
-    let mut services: Vec<pb::config::Service> = Vec::new();
-    let mut servers = Vec::new();
-    for resource in past.resources.into_values() {
-        match resource {
-            Resource::Cluster(_) => {}
-            Resource::Server(server) => servers.push(*server),
-            Resource::Service(service) => services.push(pb::config::Service {
-                virtual_service: Some(*service),
-                real_servers: Vec::new(),
-            }),
-        }
-    }
-    services.iter_mut().for_each(|service| take_servers(service, &mut servers));
+    let services = past.resources.values().filter_map(|resource| match resource {
+        Resource::Service(service) => Some(exported(service, &past.resources)),
+        Resource::Cluster(_) | Resource::Server(_) => None,
+    });
     Ok(pb::Config {
         name: past.cluster.to_string(),
-        services,
+        services: services.collect(),
         etag: touched.first().map(|last| etag(last.revision.number)).unwrap_or_default(),
     })
 }
 
-/// Gives a service its servers, and both their short names.
-fn take_servers(entry: &mut pb::config::Service, servers: &mut Vec<pb::RealServer>) {
-    let Some(service) = &mut entry.virtual_service else { return };
+/// A service with its servers, by their short names.
+fn exported(service: &pb::VirtualService, resources: &Resources) -> pb::config::Service {
     let prefix = format!("{}/realServers/", service.name);
-    entry.real_servers = servers.extract_if(.., |one| one.name.starts_with(&prefix)).collect();
-    for server in &mut entry.real_servers {
-        server.name = server.name.split_off(prefix.len());
-    }
-    if let Some((_, id)) = service.name.rsplit_once('/') {
-        service.name = id.to_owned();
+    let own = resources.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
+    let servers = own.filter_map(|(name, resource)| match resource {
+        Resource::Server(server) => {
+            let name = name.replacen(&prefix, "", 1);
+            Some(pb::RealServer { name, ..(**server).clone() })
+        }
+        Resource::Cluster(_) | Resource::Service(_) => None,
+    });
+    let id = service.name.rsplit('/').next().unwrap_or_default().to_owned();
+    pb::config::Service {
+        real_servers: servers.collect(),
+        virtual_service: Some(pb::VirtualService { name: id, ..service.clone() }),
     }
 }
 
@@ -157,6 +178,27 @@ pub(super) async fn rollback(
         revision: state.revision.to_string(),
         cut_connections: 0,
     })
+}
+
+/// `revisions/{epoch}.{number}`
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct RevisionName(Revision);
+
+impl FromStr for RevisionName {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let (epoch, number) =
+            name.strip_prefix("revisions/").and_then(|rest| rest.split_once('.')).ok_or(())?;
+        let read = |digits: &str| digits.parse().map_err(|_| ());
+        Ok(Self(Revision { epoch: read(epoch)?, number: read(number)? }))
+    }
+}
+
+impl fmt::Display for RevisionName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "revisions/{}", self.0)
+    }
 }
 
 /// A cluster as it was at a revision.
@@ -222,9 +264,9 @@ async fn find(
         let what = format!("{revision} is in the future: the present one is {}", state.revision);
         return Err(ApiError::field(field, "NOT_YET", what));
     }
-    let name = || format!("revisions/{revision}");
-    let found = store.revision(revision).await?;
-    found.ok_or_else(|| ApiError::NotFound { kind: "revision", name: name() })
+    let missing =
+        || ApiError::NotFound { kind: "revision", name: RevisionName(revision).to_string() };
+    store.revision(revision).await?.ok_or_else(missing)
 }
 
 /// "epoch.number", or just "number" in the present epoch.
@@ -260,7 +302,7 @@ fn after(revision: Revision) -> Revision {
 
 fn message(committed: &Committed) -> pb::Revision {
     pb::Revision {
-        name: format!("revisions/{}", committed.revision),
+        name: RevisionName(committed.revision).to_string(),
         time: Some(timestamp_message(committed.time)),
         actor: committed.actor.clone(),
         comment: committed.comment.clone(),
