@@ -7,6 +7,7 @@
 pub mod backup;
 mod events;
 mod fleet;
+mod history;
 mod load;
 mod rows;
 mod trouble;
@@ -32,6 +33,7 @@ use tokio::sync::{Mutex, watch};
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
 pub use self::trouble::Trouble;
+pub use self::history::{Committed, Span};
 use crate::state::State;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -202,6 +204,7 @@ impl Store {
             after.revision.number += 1;
             let now = clock::wall();
             rows::revision(&mut transaction, &after, change, now).await?;
+            rows::free_labels(&mut transaction, before, &change.writes).await?;
             for write in &change.writes {
                 rows::write(&mut transaction, &mut after, write, now).await?;
             }

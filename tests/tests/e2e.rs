@@ -17,6 +17,8 @@ mod api_balancer;
 mod api_config;
 #[path = "e2e/api_foreign_client.rs"]
 mod api_foreign_client;
+#[path = "e2e/api_history.rs"]
+mod api_history;
 #[path = "e2e/api_identity.rs"]
 mod api_identity;
 #[path = "e2e/durability_backup.rs"]
@@ -25,6 +27,8 @@ mod durability_backup;
 mod durability_disk;
 #[path = "e2e/durability_kill.rs"]
 mod durability_kill;
+#[path = "e2e/api_plan.rs"]
+mod api_plan;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
 #[path = "e2e/protocol_dicom.rs"]
