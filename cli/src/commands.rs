@@ -1,17 +1,24 @@
 //! The commands: one file each, with its arguments, what it calls and what it prints.
 
 mod apply;
+mod completions;
 mod context;
 mod create;
 mod delete;
 mod describe;
+mod diff;
 mod events;
+mod explain;
 mod get;
+mod history;
 mod join;
 pub(crate) mod lists;
 mod overview;
+mod plan;
+mod rollback;
 mod serve;
 mod set;
+mod wait;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -22,9 +29,9 @@ use crate::session::{Global, Session, Target};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the controller refused
+  1  the controller refused, or with --wait an appliance
   2  wrong usage, or a document or settings file that cannot be right
-  3  the controller cannot be reached
+  3  the controller cannot be reached, or does not answer
 
 Start with:
   gantry context set lab --controller https://lb-controller:7443 --identity ~/gantry
@@ -64,10 +71,18 @@ enum Command {
     Online(serve::Online),
     /// Show what happened and who did it
     Events(events::Arguments),
+    /// Show what a document would change, and which open connections that would cut
+    Plan(plan::Arguments),
     /// Make a cluster's configuration equal to a document
     Apply(apply::Apply),
     /// Write a cluster's configuration as a document
     Export(apply::Export),
+    /// List revisions: who changed the configuration, when and why; or show one whole
+    History(history::Arguments),
+    /// Show what differs between two revisions
+    Diff(diff::Arguments),
+    /// Make a cluster's configuration what it was at a revision
+    Rollback(rollback::Arguments),
     /// Issue a token with which an appliance can join a cluster
     Invite(join::Invite),
     /// Buy this appliance's certificate with a token
@@ -75,6 +90,10 @@ enum Command {
     /// Keep the addresses of controllers and whom to call them as
     #[command(subcommand)]
     Context(context::Action),
+    /// Explain a resource or a field: what it is for, and what it may be
+    Explain(explain::Arguments),
+    /// Write what a shell needs to complete commands and flags
+    Completions(completions::Arguments),
     /// Print the version of this command
     Version,
 }
@@ -83,6 +102,8 @@ enum Command {
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let done = match cli.command {
         Command::Version => version(),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
         Command::Join(join) => join::join(join, &cli.global).await,
         Command::Context(action) => context::run(action, &cli.global),
         command => return call(command, &cli.global).await,
@@ -110,10 +131,18 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Halt(halt) => serve::halt(halt, &session).await,
         Command::Online(online) => serve::online(online, &session).await,
         Command::Events(arguments) => events::run(arguments, &session).await,
+        Command::Plan(arguments) => plan::run(arguments, &session).await,
         Command::Apply(apply) => apply::apply(apply, &session).await,
         Command::Export(export) => apply::export(export, &session).await,
+        Command::History(arguments) => history::run(arguments, &session).await,
+        Command::Diff(arguments) => diff::run(arguments, &session).await,
+        Command::Rollback(arguments) => rollback::run(arguments, &session).await,
         Command::Invite(invite) => join::invite(invite, &session).await,
-        Command::Join(_) | Command::Context(_) | Command::Version => Ok(()),
+        Command::Join(_)
+        | Command::Context(_)
+        | Command::Explain(_)
+        | Command::Completions(_)
+        | Command::Version => Ok(()),
     };
     match done {
         Err(error) => outcome(error, Some(&session)).await,

@@ -19,7 +19,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 pub(crate) use fill::{at_path, human_duration};
 pub(crate) use node::Node;
 
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+pub(crate) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(gantry_proto::DESCRIPTORS).expect("the descriptors were built in")
 });
 
@@ -61,6 +61,9 @@ documented!(
     v1::Config = "gantry.v1.Config",
     v1::config::Service = "gantry.v1.Config.Service",
     v1::ApplyConfigResponse = "gantry.v1.ApplyConfigResponse",
+    v1::DiffRevisionsResponse = "gantry.v1.DiffRevisionsResponse",
+    v1::PlanConfigResponse = "gantry.v1.PlanConfigResponse",
+    v1::Revision = "gantry.v1.Revision",
     v1::Event = "gantry.v1.Event",
     v1::HealthCheck = "gantry.v1.HealthCheck",
     v1::Overview = "gantry.v1.Overview",

@@ -66,6 +66,9 @@ pub(crate) fn is_unreachable(status: &Status) -> bool {
 }
 
 fn of_status(status: &Status, target: &Target, caller: &str) -> Failure {
+    if status.code() == Code::DeadlineExceeded {
+        return Failure { exit: Exit::Unreachable, text: overdue(target) };
+    }
     if is_unreachable(status) {
         return Failure { exit: Exit::Unreachable, text: unreachable(status, target) };
     }
@@ -98,6 +101,15 @@ fn unreachable(status: &Status, target: &Target) -> String {
         "is gantry-controller running there?".to_owned()
     };
     format!("cannot reach the controller at {}: {cause}\n  {advice}", target.controller)
+}
+
+fn overdue(target: &Target) -> String {
+    let Target { controller, timeout, .. } = target;
+    format!(
+        "the controller at {controller} has not answered for {timeout:?}\n  it is there, but stuck or \
+         busy: whether it did what was asked is not known\n  wait longer with --timeout 5m, and see \
+         with gantry events what was done"
+    )
 }
 
 /// Every field at fault on a line of its own.
@@ -155,14 +167,14 @@ async fn sibling_names(
 ) -> Result<Vec<String>, Status> {
     use crate::commands::lists;
     let names = match kind {
-        "cluster" => lists::clusters(session).await?.into_iter().map(|it| it.name).collect(),
+        "cluster" => lists::clusters(session, "").await?.into_iter().map(|it| it.name).collect(),
         "appliance" => {
-            lists::appliances(session, parent).await?.into_iter().map(|it| it.name).collect()
+            lists::appliances(session, parent, "").await?.into_iter().map(|it| it.name).collect()
         }
         "virtual service" => {
-            lists::services(session, parent).await?.into_iter().map(|it| it.name).collect()
+            lists::services(session, parent, "").await?.into_iter().map(|it| it.name).collect()
         }
-        _ => lists::servers(session, parent).await?.into_iter().map(|it| it.name).collect(),
+        _ => lists::servers(session, parent, "").await?.into_iter().map(|it| it.name).collect(),
     };
     Ok(names)
 }

@@ -19,6 +19,8 @@ pub(crate) enum Tone {
     Bad,
     Quiet,
     Plain,
+    /// To be seen first.
+    Strong,
 }
 
 /// Some text and how it is meant.
@@ -36,6 +38,7 @@ impl Tone {
             Self::Bad => AnsiColor::Red.on_default().bold(),
             Self::Quiet => Style::new().dimmed(),
             Self::Plain => Style::new(),
+            Self::Strong => Style::new().bold(),
         }
     }
 }
@@ -54,6 +57,7 @@ impl Word {
             Tone::Bad => cell.fg(Color::DarkRed).add_attribute(Attribute::Bold),
             Tone::Quiet => cell.add_attribute(Attribute::Dim),
             Tone::Plain => cell,
+            Tone::Strong => cell.add_attribute(Attribute::Bold),
         }
     }
 }

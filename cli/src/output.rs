@@ -26,6 +26,29 @@ pub(crate) enum Format {
     Name,
 }
 
+/// How an answer is shown that has no names to list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// Lines for people
+    #[default]
+    Text,
+    /// The API's message as JSON
+    Json,
+    /// The API's message as YAML
+    Yaml,
+}
+
+impl Shape {
+    /// The form of a document, if it is not for people.
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Self::Text => None,
+            Self::Json => Some(Format::Json),
+            Self::Yaml => Some(Format::Yaml),
+        }
+    }
+}
+
 /// Writes one line, or several.
 pub(crate) fn line(text: impl Display) -> io::Result<()> {
     writeln!(anstream::stdout(), "{text}")

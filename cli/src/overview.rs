@@ -224,7 +224,7 @@ impl Layout {
 }
 
 /// Breaks `text` at spaces into lines of at most `width` characters; longer words stay whole.
-fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
     let width = width.unwrap_or(usize::MAX);
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split_whitespace() {

@@ -4,6 +4,7 @@
 //! call connects. It also completes names that lack their cluster.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -15,10 +16,11 @@ use gantry_proto::v1::fleet_service_client::FleetServiceClient;
 use gantry_proto::v1::observe_service_client::ObserveServiceClient;
 use gantry_runtime::identity::Identity;
 use gantry_runtime::rpc;
-use tonic::transport::Channel;
 
+use crate::document::human_duration;
 use crate::names::{self, Name, Reference};
 use crate::settings::{self, Settings};
+use crate::timed::Timed;
 
 /// An overview of thousands of services is some megabytes.
 const LARGEST_ANSWER: usize = 512 << 20;
@@ -44,7 +46,14 @@ pub(crate) struct Global {
     #[arg(long, value_name = "CLUSTER", global = true, help_heading = CALLING)]
     #[arg(display_order = 1000)]
     pub(crate) cluster: Option<String>,
+    /// Give a call up that is not answered within this [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = patience, global = true)]
+    #[arg(help_heading = CALLING, display_order = 1000)]
+    pub(crate) timeout: Option<Duration>,
 }
+
+/// How long a call may take if nothing else was said.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who is called, and as whom.
 #[derive(Clone, Debug)]
@@ -55,6 +64,8 @@ pub(crate) struct Target {
     pub(crate) cluster: Option<ClusterName>,
     /// From the flag only.
     pub(crate) cluster_flag: Option<ClusterName>,
+    /// How long a call may take.
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -62,7 +73,7 @@ pub(crate) struct Session {
     pub(crate) target: Target,
     /// The resource name in the certificate.
     pub(crate) caller: String,
-    channel: Channel,
+    channel: Timed,
 }
 
 impl Target {
@@ -89,7 +100,8 @@ impl Target {
             (Some(cluster), _) => Some(cluster.clone()),
             (None, cluster) => cluster.map(cluster_name).transpose()?,
         };
-        Ok(Self { controller, identity, cluster, cluster_flag })
+        let timeout = global.timeout.unwrap_or(PATIENCE);
+        Ok(Self { controller, identity, cluster, cluster_flag, timeout })
     }
 }
 
@@ -97,22 +109,23 @@ impl Session {
     pub(crate) fn open(target: Target) -> Result<Self> {
         let identity = Identity::load(&target.identity)?;
         let channel = rpc::connect(&target.controller, &identity)?;
+        let channel = Timed::new(channel, target.timeout);
         Ok(Self { target, caller: identity.name().to_owned(), channel })
     }
 
-    pub(crate) fn balancer(&self) -> BalancerServiceClient<Channel> {
+    pub(crate) fn balancer(&self) -> BalancerServiceClient<Timed> {
         BalancerServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(crate) fn fleet(&self) -> FleetServiceClient<Channel> {
+    pub(crate) fn fleet(&self) -> FleetServiceClient<Timed> {
         FleetServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(crate) fn observe(&self) -> ObserveServiceClient<Channel> {
+    pub(crate) fn observe(&self) -> ObserveServiceClient<Timed> {
         ObserveServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(crate) fn config(&self) -> ConfigServiceClient<Channel> {
+    pub(crate) fn config(&self) -> ConfigServiceClient<Timed> {
         ConfigServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
@@ -145,6 +158,12 @@ impl Session {
     pub(crate) fn parent(&self) -> String {
         self.target.cluster.as_ref().map(ToString::to_string).unwrap_or_default()
     }
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let given = human_duration(text)?;
+    let given = Duration::try_from(given).ok().filter(|given| !given.is_zero());
+    given.ok_or_else(|| "give more than 0s".to_owned())
 }
 
 /// A cluster's name from `main` or `clusters/main`.

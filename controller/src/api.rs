@@ -7,6 +7,7 @@ mod config;
 mod enrollment;
 mod error;
 mod fields;
+mod filter;
 mod fleet;
 mod observe;
 mod page;

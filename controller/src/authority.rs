@@ -4,6 +4,7 @@
 //! or validity asked for. Names are URIs (`gantry:clusters/main/appliances/lb1`), so that a
 //! certificate says which resource its holder is.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use gantry_runtime::identity::{self, CONTROLLER, Identity, IdentityError, URI_SCHEME};
@@ -21,6 +22,9 @@ const CA_VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
 const LEAF_VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365);
 /// Clocks of appliances may be behind.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(24);
+
+/// What the authority keeps in its folder: files, and folders with all that is in them.
+const OWN: [&str; 3] = ["ca.pem", "ca-key.pem", "operators"];
 
 /// A CA certificate and its key.
 pub struct Authority {
@@ -64,8 +68,10 @@ impl Authority {
         match (certificate.exists(), key.exists()) {
             (true, true) => {}
             (false, false) => create(&certificate, &key)?,
+            // The start that made the key was cut short. Certificates that were signed with it, if
+            // there are any, pass as before: the new one has the same name and key.
+            (false, true) => certify(&certificate, &key)?,
             (true, false) => return Err(AuthorityError::Half { path: certificate, missing: key }),
-            (false, true) => return Err(AuthorityError::Half { path: key, missing: certificate }),
         }
         let read = |path: &Path| {
             let failed = |source| IdentityError::Read { path: path.to_owned(), source };
@@ -136,6 +142,24 @@ impl std::fmt::Debug for Authority {
     }
 }
 
+/// Every file in `dir` that belongs to the authority, from `dir` on: what a backup takes along.
+pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut names: Vec<PathBuf> = OWN.iter().map(PathBuf::from).collect();
+    while let Some(name) = names.pop() {
+        let path = dir.join(&name);
+        if path.is_dir() {
+            for entry in path.read_dir()? {
+                names.push(name.join(entry?.file_name()));
+            }
+        } else if path.exists() {
+            found.push(name);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// SHA-256 of the public key in a certificate, DER.
 pub fn key_hash(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
@@ -147,6 +171,18 @@ fn key_hash_of(certificate: &Certificate) -> Vec<u8> {
 }
 
 fn create(certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
+    let pair = KeyPair::generate().map_err(AuthorityError::Sign)?;
+    // The key first: a certificate alone is good for nothing.
+    identity::write_private(key, &pair.serialize_pem())?;
+    certify(certificate, key)
+}
+
+/// Makes the certificate for a key that is there.
+fn certify(certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
+    let pem = std::fs::read_to_string(key)
+        .map_err(|source| IdentityError::Read { path: key.to_owned(), source })?;
+    let pair = KeyPair::from_pem(&pem)
+        .map_err(|source| AuthorityError::Ca { path: key.to_owned(), source })?;
     let mut params = CertificateParams::default();
     let now = clock::wall();
     params.distinguished_name.push(DnType::CommonName, "Gantry CA");
@@ -154,10 +190,7 @@ fn create(certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = asn1_time(now - BACKDATED);
     params.not_after = asn1_time(now + CA_VALIDITY);
-    let pair = KeyPair::generate().map_err(AuthorityError::Sign)?;
     let made = params.self_signed(&pair).map_err(AuthorityError::Sign)?;
-    // The key first: a certificate without its key would be refused at the next start.
-    identity::write_private(key, &pair.serialize_pem())?;
     identity::write_private(certificate, &made.pem())?;
     Ok(())
 }

@@ -6,6 +6,10 @@
 
 pub mod api;
 pub mod authority;
+pub mod backup;
+pub mod folder;
+pub mod difference;
+pub mod effects;
 pub mod observed;
 pub mod publish;
 pub mod serve;

@@ -1,29 +1,32 @@
 //! `gantry-controller`: reads its command line, opens its state, serves.
 
-use std::fs::DirBuilder;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use gantry_controller::api::{self, Control};
 use gantry_controller::authority::Authority;
+use gantry_controller::folder::StateFolder;
 use gantry_controller::serve;
-use gantry_controller::store::Store;
+use gantry_controller::store::{Store, StoreError};
 use gantry_runtime::log::LogOptions;
 use gantry_runtime::tasks::{Ended, Tasks};
 use gantry_runtime::{rpc, shell};
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
+mod keep;
+
 /// Keeps the configuration of virtual services and streams it to the agents of each appliance.
 #[derive(Debug, Parser)]
 #[command(name = "gantry-controller", version)]
 struct Options {
+    #[command(subcommand)]
+    task: Option<Task>,
     /// Where to serve gRPC over mutual TLS.
     #[arg(
         long,
@@ -33,7 +36,7 @@ struct Options {
     )]
     listen: SocketAddr,
     /// Where the database and the certificate authority are kept.
-    #[arg(long, env = "GANTRY_STATE", default_value = "/var/lib/gantry/controller")]
+    #[arg(long, env = "GANTRY_STATE", global = true, default_value = "/var/lib/gantry/controller")]
     state: PathBuf,
     /// A DNS name or address that clients reach the controller under, for its certificate. May be
     /// given more than once; localhost is always in it.
@@ -43,26 +46,33 @@ struct Options {
     log: LogOptions,
 }
 
+/// What is done instead of serving.
+#[derive(Debug, Subcommand)]
+enum Task {
+    Backup(keep::Backup),
+    Restore(keep::Restore),
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
     let log = options.log.clone();
-    shell::run(&log, run(options)).await
+    match options.task {
+        Some(Task::Backup(backup)) => shell::run(&log, backup.run(&options.state)).await,
+        Some(Task::Restore(restore)) => shell::run(&log, restore.run(&options.state)).await,
+        None => shell::run(&log, run(options)).await,
+    }
 }
 
 async fn run(options: Options) -> anyhow::Result<Ended> {
     shell::raise_file_limit();
-    // Keys and the hashes of tokens are in there.
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&options.state)
-        .with_context(|| format!("making the folder {}", options.state.display()))?;
+    let folder = StateFolder::hold(&options.state)?.whole()?;
     let authority = Arc::new(Authority::open(&options.state)?);
     first_operator(&authority, &options.state)?;
-    let store = Store::open(&options.state.join("gantry.db")).await?;
+    let store = Store::open(&folder.database()).await.map_err(with_way_out)?;
     let revision = store.state().revision;
-    let control = Arc::new(Control::new(store, Arc::clone(&authority)).await?);
+    let control = Control::new(store, Arc::clone(&authority)).await.map_err(with_way_out)?;
+    let control = Arc::new(control);
     let tls = serve::tls(&authority, &options.names)?;
     let listener = TcpListener::bind(options.listen)
         .await
@@ -80,10 +90,21 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
     Ok(ended)
 }
 
+/// Says what has to be put right before the next start, where that is known.
+fn with_way_out(failure: StoreError) -> anyhow::Error {
+    let trouble = failure.trouble();
+    let failure = anyhow::Error::new(failure);
+    match trouble {
+        Some(trouble) => failure.context(trouble),
+        None => failure,
+    }
+}
+
 /// At the first start, makes the identity with which an operator gets in.
 fn first_operator(authority: &Authority, state: &Path) -> anyhow::Result<()> {
     let dir = state.join("operators").join("admin");
-    if dir.exists() {
+    // What is written last: a start that was cut short is made good by the next.
+    if dir.join("certificate.pem").exists() {
         return Ok(());
     }
     authority.issue_operator("admin", &dir)?;

@@ -8,7 +8,7 @@ use gantry_model::agent::{AgentKind, AgentName};
 use gantry_model::name::{ApplianceName, ClusterName};
 use gantry_model::revision::SetHash;
 use gantry_model::server::{AdminState, RealServer};
-use gantry_model::service::Forwarding;
+use gantry_model::service::{Forwarding, VirtualService};
 use gantry_model::verdict::Verdict;
 use gantry_model::wire::timestamp_message;
 use gantry_proto::v1 as pb;
@@ -46,7 +46,7 @@ impl Facts<'_> {
 pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus {
     let name = service.config.name.to_string();
     let cluster = &service.config.name.cluster;
-    let kind = carrier(service);
+    let kind = carrier(&service.config);
     let carriers: Vec<_> = of_kind(facts.agents, cluster, kind).collect();
     let checkers: Vec<_> = of_kind(facts.agents, cluster, AgentKind::Health).collect();
     let servers: Vec<_> = service.real_servers().map(|server| real_server(server, facts)).collect();
@@ -133,8 +133,8 @@ pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatu
 }
 
 /// The kind of agent that carries a service's traffic.
-fn carrier(service: &Service) -> AgentKind {
-    match service.config.forwarding {
+pub fn carrier(service: &VirtualService) -> AgentKind {
+    match service.forwarding {
         Forwarding::Layer4(_) => AgentKind::L4,
         Forwarding::Layer7(_) => AgentKind::L7,
     }

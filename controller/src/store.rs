@@ -4,13 +4,17 @@
 //! the state and decides, one transaction writes rows, revision and events, and only what was
 //! committed becomes the new state in memory. Readers take the state and need no database.
 
+pub mod backup;
 mod events;
 mod fleet;
+mod history;
 mod load;
 mod rows;
+mod trouble;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gantry_model::name::{ClusterName, ServerName, ServiceName};
@@ -23,10 +27,13 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{Mutex, watch};
 
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
+pub use self::trouble::Trouble;
+pub use self::history::{Committed, Span};
 use crate::state::State;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -38,6 +45,9 @@ pub struct Store {
     writer: Arc<Mutex<SqlitePool>>,
     state: Arc<watch::Sender<Arc<State>>>,
     newest_event: Arc<watch::Sender<i64>>,
+    /// A transaction could not begin: the connection may have been opened when the disk was
+    /// read-only, and would stay so.
+    doubtful: Arc<AtomicBool>,
 }
 
 /// What a change consists of.
@@ -124,7 +134,8 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
-        let writer = SqlitePoolOptions::new().max_connections(1);
+        let doubtful = Arc::new(AtomicBool::new(false));
+        let writer = writer_pool(&doubtful);
         let writer = writer.connect_with(options.clone()).await.map_err(failed)?;
         MIGRATIONS.run(&writer).await.map_err(|source| migrate_error(path, source))?;
         let reader = SqlitePoolOptions::new().max_connections(2);
@@ -136,6 +147,7 @@ impl Store {
             writer: Arc::new(Mutex::new(writer)),
             state: Arc::new(watch::Sender::new(Arc::new(state))),
             newest_event: Arc::new(watch::Sender::new(newest)),
+            doubtful,
         })
     }
 
@@ -185,14 +197,14 @@ impl Store {
             let what = what.to_owned();
             move |source| StoreError::Write { what, source }
         };
-        let mut transaction =
-            writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed("a change"))?;
+        let mut transaction = self.begin(writer).await.map_err(failed("a change"))?;
         let mut after = before.clone();
         let moved = !change.writes.is_empty();
         if moved {
             after.revision.number += 1;
             let now = clock::wall();
             rows::revision(&mut transaction, &after, change, now).await?;
+            rows::free_labels(&mut transaction, before, &change.writes).await?;
             for write in &change.writes {
                 rows::write(&mut transaction, &mut after, write, now).await?;
             }
@@ -210,6 +222,15 @@ impl Store {
         Ok(after)
     }
 
+    /// Begins a transaction that writes.
+    async fn begin(&self, writer: &SqlitePool) -> sqlx::Result<Transaction<'static, Sqlite>> {
+        let begun = writer.begin_with("BEGIN IMMEDIATE").await;
+        if begun.is_err() {
+            self.doubtful.store(true, Ordering::Relaxed);
+        }
+        begun
+    }
+
     /// Closes the database, so that all of it is in its one file.
     pub async fn close(&self) {
         self.reader.close().await;
@@ -220,6 +241,16 @@ impl Store {
     pub async fn request(&self, id: &str) -> Result<Option<Request>, StoreError> {
         rows::find_request(&self.reader, id).await
     }
+}
+
+/// The one connection that writes. It is given up when it is of no more use: SQLite ends a
+/// transaction by itself when the disk is full or fails, which sqlx then counts as open for ever.
+fn writer_pool(doubtful: &Arc<AtomicBool>) -> SqlitePoolOptions {
+    let doubtful = Arc::clone(doubtful);
+    SqlitePoolOptions::new().max_connections(1).before_acquire(move |connection, _idle| {
+        let sound = !connection.is_in_transaction() && !doubtful.swap(false, Ordering::Relaxed);
+        Box::pin(async move { Ok(sound) })
+    })
 }
 
 /// Runs `commit` to its end even if who waits for it goes away: a transaction that was committed

@@ -10,12 +10,14 @@ pub mod backend;
 pub mod block;
 pub mod buf;
 pub mod dcmtk;
+pub mod disk;
 pub mod forge;
 pub mod modality;
 pub mod orthanc;
 pub mod process;
 pub mod services;
 pub mod site;
+pub mod sqlite;
 pub mod wait;
 
 pub use block::Block;

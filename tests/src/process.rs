@@ -44,6 +44,11 @@ impl Process {
         self.child = Some(child.unwrap_or_else(|error| panic!("starting {}: {error}", self.name)));
     }
 
+    /// Its process id, while it runs.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it was started").id()
+    }
+
     /// Kills it and all its children without a warning.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
@@ -98,8 +103,12 @@ impl Process {
     /// Waits until it has printed `words` in this many lines, those of earlier runs included.
     pub async fn says_times(&self, words: &str, times: usize) {
         let what = format!("{} says {words:?} {times} times", self.name);
-        let count = || self.log().lines().filter(|line| line.contains(words)).count();
-        eventually(&what, async || (count() >= times).then_some(())).await;
+        eventually(&what, async || (self.count(words) >= times).then_some(())).await;
+    }
+
+    /// In how many lines it has printed `words`, in earlier runs too.
+    pub fn count(&self, words: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(words)).count()
     }
 
     fn signal(&self, signal: Signal) {

@@ -1,7 +1,7 @@
 //! End to end: the real binaries, real archives and real clients.
 //!
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
-//! `failover_*` what survives the death of a process, `protocol_*` what a medical protocol sees.
+//! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process, `protocol_*` what a medical protocol sees.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -17,8 +17,18 @@ mod api_balancer;
 mod api_config;
 #[path = "e2e/api_foreign_client.rs"]
 mod api_foreign_client;
+#[path = "e2e/api_history.rs"]
+mod api_history;
 #[path = "e2e/api_identity.rs"]
 mod api_identity;
+#[path = "e2e/durability_backup.rs"]
+mod durability_backup;
+#[path = "e2e/durability_disk.rs"]
+mod durability_disk;
+#[path = "e2e/durability_kill.rs"]
+mod durability_kill;
+#[path = "e2e/api_plan.rs"]
+mod api_plan;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
 #[path = "e2e/protocol_dicom.rs"]

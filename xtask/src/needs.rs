@@ -16,11 +16,12 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
     Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
     Need { package: "iproute2", program: "ip", why: "network namespaces" },
+    Need { package: "sqlite3", program: "sqlite3", why: "reads a database without Gantry" },
     Need { package: "nodejs", program: "node", why: "runs buf" },
     Need { package: "npm", program: "npm", why: "installs buf" },
 ];

@@ -1,15 +1,17 @@
 //! `gantry apply` and `gantry export`: a cluster's configuration as one document, both ways.
+//!
+//! What is applied can be awaited: see [`super::wait`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use gantry_proto::v1;
-use gantry_proto::v1::change::Action;
 
 use super::create::{read_node, wrong};
+use super::wait::{self, Wait};
+use crate::changes;
 use crate::document::{self, Documented};
-use crate::look::{Tone, Word};
 use crate::names;
 use crate::output;
 use crate::session::{self, Session};
@@ -21,7 +23,9 @@ What is in the cluster and not in the document is deleted. Everything is one tra
 Examples:
   gantry apply -f site.yaml --dry-run
   gantry apply -f site.yaml -m \"new viewer\"
+  gantry plan -f site.yaml                     what it would change and cut
   gantry apply -f site.yaml --base 118         only if nobody changed it since
+  gantry apply -f site.yaml --wait             until every appliance runs it
   gantry export main | gantry apply -f - --cluster standby-site")]
 pub(crate) struct Apply {
     /// YAML or JSON document; - is standard input
@@ -34,18 +38,24 @@ pub(crate) struct Apply {
     #[arg(short = 'm', long, value_name = "WHY")]
     comment: Option<String>,
     /// Show what would change, and change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
+    #[command(flatten)]
+    wait: Wait,
 }
 
 #[derive(Args, Debug)]
 #[command(after_long_help = "\
 Examples:
   gantry export > site.yaml
+  gantry export --revision 118                 as it was then
   gantry export main -o json")]
 pub(crate) struct Export {
     /// The cluster, when there are several
     cluster: Option<String>,
+    /// As it was at this revision: NUMBER, or EPOCH.NUMBER
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
     /// How to write it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -59,16 +69,8 @@ enum Format {
 }
 
 pub(crate) async fn apply(arguments: Apply, session: &Session) -> Result<()> {
-    let node = read_node(&arguments.file)?;
-    let mut config = v1::Config::from_node(&node)
-        .map_err(anyhow::Error::from)
-        .with_context(|| wrong(&arguments.file))?;
-    config.name = match &session.target.cluster_flag {
-        Some(cluster) => cluster.to_string(),
-        None if config.name.is_empty() => session.cluster().await?.to_string(),
-        None => session::cluster_name(&config.name)?.to_string(),
-    };
-    config.etag.clear();
+    let config = read_config(&arguments.file, session).await?;
+    let cluster = config.name.clone();
     let request = v1::ApplyConfigRequest {
         config: Some(config),
         base_etag: arguments.base.unwrap_or_default(),
@@ -76,42 +78,44 @@ pub(crate) async fn apply(arguments: Apply, session: &Session) -> Result<()> {
         validate_only: arguments.dry_run,
     };
     let answer = session.config().apply_config(request).await?.into_inner();
-    Ok(output::line(changes(&answer, arguments.dry_run))?)
-}
-
-/// A line for each change, and one that counts them.
-fn changes(answer: &v1::ApplyConfigResponse, dry_run: bool) -> String {
-    if answer.changes.is_empty() {
-        return "nothing to change".to_owned();
+    output::raw(told(&answer, arguments.dry_run))?;
+    match arguments.wait.patience() {
+        Some(patience) => wait::until_in_force(&cluster, patience, session).await,
+        None => Ok(()),
     }
-    let mut lines: Vec<String> = answer.changes.iter().map(change).collect();
-    let count = |action| answer.changes.iter().filter(|change| change.action() == action).count();
-    let verb = if dry_run { "would be " } else { "" };
-    let etag = match answer.etag.as_str() {
-        "" => String::new(),
-        etag => format!(" (etag {etag})"),
-    };
-    lines.push(format!(
-        "{} {verb}created, {} {verb}changed, {} {verb}deleted{etag}",
-        count(Action::Create),
-        count(Action::Update),
-        count(Action::Delete),
-    ));
-    lines.join("\n")
 }
 
-fn change(change: &v1::Change) -> String {
-    let sign = match change.action() {
-        Action::Create => Word::new("+", Tone::Good),
-        Action::Update => Word::new("~", Tone::Warning),
-        Action::Delete => Word::new("-", Tone::Bad),
-        Action::Unspecified => Word::new("?", Tone::Quiet),
+/// Reads a document, and for which cluster it is.
+pub(super) async fn read_config(file: &Path, session: &Session) -> Result<v1::Config> {
+    let node = read_node(file)?;
+    let mut config =
+        v1::Config::from_node(&node).map_err(anyhow::Error::from).with_context(|| wrong(file))?;
+    config.name = match &session.target.cluster_flag {
+        Some(cluster) => cluster.to_string(),
+        None if config.name.is_empty() => session.cluster().await?.to_string(),
+        None => session::cluster_name(&config.name)?.to_string(),
     };
-    let fields = match change.fields.as_slice() {
-        [] => String::new(),
-        fields => format!(": {}", fields.join(", ")),
-    };
-    format!("{sign} {}{fields}", names::short(&change.name))
+    config.etag.clear();
+    Ok(config)
+}
+
+/// Each change, and a line that counts them.
+fn told(answer: &v1::ApplyConfigResponse, dry_run: bool) -> String {
+    if answer.changes.is_empty() {
+        return "nothing to change\n".to_owned();
+    }
+    let listed = changes::listed(&answer.changes, output::width());
+    let verb = if dry_run { "would be " } else { "" };
+    let mut now_at = Vec::new();
+    if !answer.revision.is_empty() && !dry_run {
+        now_at.push(format!("revision {}", answer.revision));
+    }
+    if !answer.etag.is_empty() {
+        now_at.push(format!("etag {}", answer.etag));
+    }
+    let now_at =
+        if now_at.is_empty() { String::new() } else { format!(" ({})", now_at.join(", ")) };
+    format!("{listed}{}{now_at}\n", changes::counted(&answer.changes, verb))
 }
 
 pub(crate) async fn export(arguments: Export, session: &Session) -> Result<()> {
@@ -119,16 +123,18 @@ pub(crate) async fn export(arguments: Export, session: &Session) -> Result<()> {
         Some(cluster) => session::cluster_name(cluster)?,
         None => session.cluster().await?,
     };
-    let request = v1::ExportConfigRequest { name: name.to_string(), ..Default::default() };
+    let revision = arguments.revision.unwrap_or_default();
+    let request = v1::ExportConfigRequest { name: name.to_string(), revision: revision.clone() };
     let config = session.config().export_config(request).await?.into_inner();
     let etag = config.etag.clone();
     let config = portable(config).to_dynamic();
     match arguments.output {
         Format::Json => output::line(document::to_json(&config))?,
         Format::Yaml => {
-            output::line(format_args!(
-                "# {name}, etag {etag}: gantry apply -f FILE --base {etag}"
-            ))?;
+            output::line(match revision.as_str() {
+                "" => format!("# {name}, etag {etag}: gantry apply -f FILE --base {etag}"),
+                revision => format!("# {name} as it was at revision {revision}"),
+            })?;
             output::raw(document::to_yaml(&config))?;
         }
     }

@@ -79,7 +79,7 @@ async fn question(name: &Name, session: &Session) -> Result<String> {
     let short = names::short(&name.to_string());
     Ok(match name {
         Name::Service(_) => {
-            let servers = lists::servers(session, name.to_string()).await?.len();
+            let servers = lists::servers(session, name.to_string(), "").await?.len();
             format!("Delete {short} and its {servers} real servers? Open connections are reset.")
         }
         Name::Server(_) => {

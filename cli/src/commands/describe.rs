@@ -38,7 +38,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
         Name::Cluster(_) => cluster(request, session).await?,
         Name::Appliance(_) => appliance(request, session).await?,
     };
-    let recent = events::recent(&name.to_string(), EVENTS, session).await?;
+    let wanted = events::Wanted { subject: &name.to_string(), filter: "" };
+    let recent = events::recent(wanted, EVENTS, session).await?;
     text.push_str("\nEvents:\n");
     if recent.is_empty() {
         text.push_str("  none\n");
@@ -52,7 +53,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
 async fn service(name: String, session: &Session) -> Result<String> {
     let request = v1::GetVirtualServiceRequest { name: name.clone() };
     let service = session.balancer().get_virtual_service(request).await?.into_inner();
-    let servers = lists::servers(session, name).await?;
+    let servers = lists::servers(session, name, "").await?;
     let now = clock::wall().as_second();
     let status = service.status.clone().unwrap_or_default();
     let mut text = header("Virtual service", &service.name, look::service_state(&service));
@@ -110,8 +111,8 @@ async fn server(name: String, session: &Session) -> Result<String> {
 async fn cluster(name: String, session: &Session) -> Result<String> {
     let request = v1::GetClusterRequest { name: name.clone() };
     let cluster = session.fleet().get_cluster(request).await?.into_inner();
-    let appliances = lists::appliances(session, name.clone()).await?;
-    let services = lists::services(session, name).await?;
+    let appliances = lists::appliances(session, name.clone(), "").await?;
+    let services = lists::services(session, name, "").await?;
     let mut text = header("Cluster", &cluster.name, Word::new("", Tone::Plain));
     field(&mut text, "Label", &cluster.display_name);
     field(&mut text, "Created", &look::time(cluster.create_time.as_ref()));

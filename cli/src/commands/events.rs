@@ -23,10 +23,20 @@ const RETRY: Duration = Duration::from_secs(1);
 Examples:
   gantry events                 the last 20
   gantry events -n 0 -f dicom   what happens to one service from now on
-  gantry events -f -o json      one JSON object a line, for programs")]
+  gantry events -f -o json      one JSON object a line, for programs
+  gantry events --filter \"severity >= WARNING AND time > 2026-01-31T08:00:00Z\"")]
 pub(crate) struct Arguments {
     /// Only events about this and what is below it: SERVICE, SERVICE/SERVER or a whole name
     subject: Option<Reference>,
+    /// Only those that match: FIELD OPERATOR VALUE, several joined by AND
+    #[arg(
+        short = 'l',
+        long,
+        default_value_t,
+        hide_default_value = true,
+        value_name = "CONDITIONS"
+    )]
+    filter: String,
     /// Go on with events as they happen
     #[arg(short, long)]
     follow: bool,
@@ -52,7 +62,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
         Some(reference) => session.resolve(reference).await?.to_string(),
         None => session.target.cluster_flag.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
-    let past = recent(&subject, arguments.last.max(1), session).await?;
+    let wanted = Wanted { subject: &subject, filter: &arguments.filter };
+    let past = recent(wanted, arguments.last.max(1), session).await?;
     let mut after = past.last().map(|event| event.name.clone()).unwrap_or_default();
     for event in past.iter().skip(past.len().saturating_sub(arguments.last)) {
         print(event, arguments.output)?;
@@ -62,7 +73,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     }
     let mut told = false;
     loop {
-        let ended = follow(&subject, &mut after, arguments.output, &mut told, session).await;
+        let ended = follow(wanted, &mut after, arguments.output, &mut told, session).await;
         let status = ended.downcast::<Status>()?;
         if !is_unreachable(&status) {
             return Err(status.into());
@@ -74,9 +85,17 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     }
 }
 
-/// The newest events about `subject`, at most `count`, in order of time.
+/// Which events are asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// This and what is below it; empty: all.
+    pub(crate) subject: &'a str,
+    pub(crate) filter: &'a str,
+}
+
+/// The newest events wanted, at most `count`, in order of time.
 pub(crate) async fn recent(
-    subject: &str,
+    wanted: Wanted<'_>,
     count: usize,
     session: &Session,
 ) -> Result<Vec<v1::Event>, Status> {
@@ -86,10 +105,10 @@ pub(crate) async fn recent(
         let left = count.saturating_sub(events.len());
         let page_size = i32::try_from(left).unwrap_or(i32::MAX);
         let request = v1::ListEventsRequest {
-            subject: subject.to_owned(),
+            subject: wanted.subject.to_owned(),
             page_size,
             page_token,
-            ..Default::default()
+            filter: wanted.filter.to_owned(),
         };
         let page = session.observe().list_events(request).await?.into_inner();
         events.extend(page.events.into_iter().take(left));
@@ -104,16 +123,16 @@ pub(crate) async fn recent(
 /// Prints events after `after` until the stream breaks; answers with why it did. Once there is a
 /// stream, nothing has been `told` of its loss yet.
 async fn follow(
-    subject: &str,
+    wanted: Wanted<'_>,
     after: &mut String,
     format: Format,
     told: &mut bool,
     session: &Session,
 ) -> anyhow::Error {
     let request = v1::WatchEventsRequest {
-        subject: subject.to_owned(),
+        subject: wanted.subject.to_owned(),
         after: after.clone(),
-        ..Default::default()
+        filter: wanted.filter.to_owned(),
     };
     let mut stream = match session.observe().watch_events(request).await {
         Ok(answer) => answer.into_inner(),

@@ -19,13 +19,27 @@ Examples:
   gantry get vs                       every virtual service
   gantry get rs dicom                 the real servers of one
   gantry get rs dicom/pacs-1 -o yaml  one real server, whole
-  gantry get appliances -o name")]
+  gantry get appliances -o name
+  gantry get vs --filter \"status.state != UP AND listener.address = 10.12.1.100\"
+  gantry get rs --filter \"display_name : pacs\"
+
+A filter is FIELD OPERATOR VALUE, several joined by AND; the operators are = != : < > <= >=, and :
+means contains. A wrong field is answered with those there are.")]
 pub(crate) struct Arguments {
     /// What to list
     #[arg(value_enum, hide_possible_values = false)]
     kind: Kind,
     /// Only these. For rs, SERVICE/SERVER, or SERVICE for all of its real servers
     names: Vec<String>,
+    /// Only those that match, of a whole list
+    #[arg(
+        short = 'l',
+        long,
+        default_value_t,
+        hide_default_value = true,
+        value_name = "CONDITIONS"
+    )]
+    filter: String,
     /// How to show it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -49,15 +63,32 @@ enum Kind {
 
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     let shown = Shown { format: arguments.output, single: arguments.names.len() == 1 };
-    let names = &arguments.names;
+    let wanted = Wanted { names: &arguments.names, filter: &arguments.filter };
     match arguments.kind {
-        Kind::VirtualServices => shown.print(&services(names, session).await?, service_table),
+        Kind::VirtualServices => shown.print(&services(wanted, session).await?, service_table),
         Kind::RealServers => {
-            let (servers, single) = servers(names, session).await?;
+            let (servers, single) = servers(wanted, session).await?;
             Shown { single, ..shown }.print(&servers, server_table)
         }
-        Kind::Clusters => shown.print(&clusters(names, session).await?, cluster_table),
-        Kind::Appliances => shown.print(&appliances(names, session).await?, appliance_table),
+        Kind::Clusters => shown.print(&clusters(wanted, session).await?, cluster_table),
+        Kind::Appliances => shown.print(&appliances(wanted, session).await?, appliance_table),
+    }
+}
+
+/// Which resources: those named, or those of the list that match.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    names: &'a [String],
+    filter: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    /// The names to get one by one.
+    fn names(self) -> Result<&'a [String]> {
+        if !self.filter.is_empty() {
+            bail!("--filter is for whole lists: give names or a filter, not both");
+        }
+        Ok(self.names)
     }
 }
 
@@ -108,10 +139,11 @@ impl Shown {
     }
 }
 
-async fn services(names: &[String], session: &Session) -> Result<Vec<v1::VirtualService>> {
-    if names.is_empty() {
-        return Ok(lists::services(session, session.parent()).await?);
+async fn services(wanted: Wanted<'_>, session: &Session) -> Result<Vec<v1::VirtualService>> {
+    if wanted.names.is_empty() {
+        return Ok(lists::services(session, session.parent(), wanted.filter).await?);
     }
+    let names = wanted.names()?;
     let mut found = Vec::with_capacity(names.len());
     for name in names {
         found.push(service(name, session).await?);
@@ -128,34 +160,36 @@ async fn service(name: &str, session: &Session) -> Result<v1::VirtualService> {
 }
 
 /// The real servers named, and whether that was just one by its own name.
-async fn servers(names: &[String], session: &Session) -> Result<(Vec<v1::RealServer>, bool)> {
-    if names.is_empty() {
+async fn servers(wanted: Wanted<'_>, session: &Session) -> Result<(Vec<v1::RealServer>, bool)> {
+    if wanted.names.is_empty() {
         let cluster = session.target.cluster.as_ref().map_or("-", |name| name.cluster.as_str());
         let parent = format!("clusters/{cluster}/virtualServices/-");
-        return Ok((lists::servers(session, parent).await?, false));
+        return Ok((lists::servers(session, parent, wanted.filter).await?, false));
     }
     let mut found = Vec::new();
     let mut whole_services = false;
-    for name in names {
+    for name in wanted.names {
         match session.resolve(name.parse()?).await? {
             Name::Service(service) => {
                 whole_services = true;
-                found.extend(lists::servers(session, service.to_string()).await?);
+                found.extend(lists::servers(session, service.to_string(), wanted.filter).await?);
             }
             Name::Server(server) => {
+                wanted.names()?;
                 let request = v1::GetRealServerRequest { name: server.to_string() };
                 found.push(session.balancer().get_real_server(request).await?.into_inner());
             }
             _ => bail!("{name:?} is not the name of a real server: use SERVICE/SERVER"),
         }
     }
-    Ok((found, names.len() == 1 && !whole_services))
+    Ok((found, wanted.names.len() == 1 && !whole_services))
 }
 
-async fn clusters(names: &[String], session: &Session) -> Result<Vec<v1::Cluster>> {
-    if names.is_empty() {
-        return Ok(lists::clusters(session).await?);
+async fn clusters(wanted: Wanted<'_>, session: &Session) -> Result<Vec<v1::Cluster>> {
+    if wanted.names.is_empty() {
+        return Ok(lists::clusters(session, wanted.filter).await?);
     }
+    let names = wanted.names()?;
     let mut found = Vec::with_capacity(names.len());
     for name in names {
         let name = session::cluster_name(name)?.to_string();
@@ -165,10 +199,11 @@ async fn clusters(names: &[String], session: &Session) -> Result<Vec<v1::Cluster
     Ok(found)
 }
 
-async fn appliances(names: &[String], session: &Session) -> Result<Vec<v1::Appliance>> {
-    if names.is_empty() {
-        return Ok(lists::appliances(session, session.parent()).await?);
+async fn appliances(wanted: Wanted<'_>, session: &Session) -> Result<Vec<v1::Appliance>> {
+    if wanted.names.is_empty() {
+        return Ok(lists::appliances(session, session.parent(), wanted.filter).await?);
     }
+    let names = wanted.names()?;
     let mut found = Vec::with_capacity(names.len());
     for name in names {
         let reference =

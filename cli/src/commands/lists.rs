@@ -7,17 +7,18 @@ use crate::session::Session;
 
 const PAGE: i32 = 1000;
 
-/// Virtual services of `parent`, or of every cluster if it is empty.
+/// Virtual services of `parent`, or of every cluster if it is empty, that match `filter`.
 pub(crate) async fn services(
     session: &Session,
     parent: String,
+    filter: &str,
 ) -> Result<Vec<v1::VirtualService>, Status> {
     every_page(async |page_token| {
         let request = v1::ListVirtualServicesRequest {
             parent: parent.clone(),
             page_size: PAGE,
             page_token,
-            ..Default::default()
+            filter: filter.to_owned(),
         };
         let answer = session.balancer().list_virtual_services(request).await?.into_inner();
         Ok((answer.virtual_services, answer.next_page_token))
@@ -25,17 +26,19 @@ pub(crate) async fn services(
     .await
 }
 
-/// Real servers of `parent`, a virtual service or `clusters/-/virtualServices/-`.
+/// Real servers of `parent`, a virtual service or `clusters/-/virtualServices/-`, that
+/// match `filter`.
 pub(crate) async fn servers(
     session: &Session,
     parent: String,
+    filter: &str,
 ) -> Result<Vec<v1::RealServer>, Status> {
     every_page(async |page_token| {
         let request = v1::ListRealServersRequest {
             parent: parent.clone(),
             page_size: PAGE,
             page_token,
-            ..Default::default()
+            filter: filter.to_owned(),
         };
         let answer = session.balancer().list_real_servers(request).await?.into_inner();
         Ok((answer.real_servers, answer.next_page_token))
@@ -43,27 +46,29 @@ pub(crate) async fn servers(
     .await
 }
 
-/// Every cluster.
-pub(crate) async fn clusters(session: &Session) -> Result<Vec<v1::Cluster>, Status> {
+/// Every cluster that matches `filter`.
+pub(crate) async fn clusters(session: &Session, filter: &str) -> Result<Vec<v1::Cluster>, Status> {
     every_page(async |page_token| {
-        let request = v1::ListClustersRequest { page_size: PAGE, page_token, ..Default::default() };
+        let request =
+            v1::ListClustersRequest { page_size: PAGE, page_token, filter: filter.to_owned() };
         let answer = session.fleet().list_clusters(request).await?.into_inner();
         Ok((answer.clusters, answer.next_page_token))
     })
     .await
 }
 
-/// Appliances of `parent`, or of every cluster if it is empty.
+/// Appliances of `parent`, or of every cluster if it is empty, that match `filter`.
 pub(crate) async fn appliances(
     session: &Session,
     parent: String,
+    filter: &str,
 ) -> Result<Vec<v1::Appliance>, Status> {
     every_page(async |page_token| {
         let request = v1::ListAppliancesRequest {
             parent: parent.clone(),
             page_size: PAGE,
             page_token,
-            ..Default::default()
+            filter: filter.to_owned(),
         };
         let answer = session.fleet().list_appliances(request).await?.into_inner();
         Ok((answer.appliances, answer.next_page_token))

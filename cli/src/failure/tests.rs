@@ -10,6 +10,7 @@ fn told(status: &Status) -> Failure {
         identity: PathBuf::from("/home/anna/gantry"),
         cluster: None,
         cluster_flag: None,
+        timeout: std::time::Duration::from_secs(30),
     };
     of_status(status, &target, "users/anna")
 }
@@ -33,7 +34,6 @@ fn every_violation_has_its_line() {
 fn each_code_says_what_to_do() {
     for (code, exit, part) in [
         (Code::Unavailable, Exit::Unreachable, "https://lb:7443"),
-        (Code::DeadlineExceeded, Exit::Unreachable, "is gantry-controller running there"),
         (
             Code::Unauthenticated,
             Exit::Refused,
@@ -50,6 +50,15 @@ fn each_code_says_what_to_do() {
         let failure = told(&Status::new(code, "words"));
         assert_eq!(failure.exit, exit, "{code:?}");
         assert!(failure.text.contains(part) && failure.text.contains("words"), "{}", failure.text);
+    }
+}
+
+#[test]
+fn who_does_not_answer_may_have_done_it() {
+    let failure = told(&Status::deadline_exceeded("no answer in time"));
+    assert_eq!(failure.exit, Exit::Unreachable);
+    for part in ["https://lb:7443 has not answered for 30s", "is not known", "--timeout 5m"] {
+        assert!(failure.text.contains(part), "{}", failure.text);
     }
 }
 

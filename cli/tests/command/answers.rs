@@ -245,6 +245,34 @@ impl FleetService for State {
     }
 }
 
+const HL7: &str = "clusters/main/virtualServices/hl7";
+
+fn half_the_weight() -> v1::Change {
+    v1::Change {
+        action: v1::change::Action::Update.into(),
+        name: format!("{HL7}/realServers/hl7-1"),
+        fields: vec!["weight".into()],
+        field_changes: vec![v1::FieldChange {
+            path: "weight".into(),
+            before: "100".into(),
+            after: "50".into(),
+        }],
+        cuts: Vec::new(),
+    }
+}
+
+fn revision(number: i32) -> v1::Revision {
+    let seconds = 1_790_000_000 + i64::from(number);
+    v1::Revision {
+        name: format!("revisions/1.{number}"),
+        time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+        actor: "users/anna".into(),
+        comment: format!("why {number}"),
+        change_count: number,
+        changes: Vec::new(),
+    }
+}
+
 fn event(number: i64) -> v1::Event {
     let seconds = 1_790_000_000 + number;
     v1::Event {
@@ -299,38 +327,69 @@ impl ObserveService for State {
 impl ConfigService for State {
     async fn plan_config(
         &self,
-        _: Request<v1::PlanConfigRequest>,
+        request: Request<v1::PlanConfigRequest>,
     ) -> Answer<v1::PlanConfigResponse> {
-        Err(tonic::Status::unimplemented("under construction"))
+        self.note("PlanConfig", request.get_ref());
+        let mut changes = vec![half_the_weight(), v1::Change::default()];
+        changes[1].set_action(v1::change::Action::Delete);
+        changes[1].name = format!("{HL7}/realServers/hl7-2");
+        changes[1].cuts = vec![v1::Cut {
+            name: changes[1].name.clone(),
+            connections: 3,
+            reason: "the real server is removed".into(),
+            stale: false,
+        }];
+        Ok(Response::new(v1::PlanConfigResponse {
+            changes,
+            base_etag: "7".into(),
+            cut_connections: 3,
+            stale: false,
+        }))
     }
 
     async fn rollback_config(
         &self,
-        _: Request<v1::RollbackConfigRequest>,
+        request: Request<v1::RollbackConfigRequest>,
     ) -> Answer<v1::RollbackConfigResponse> {
-        Err(tonic::Status::unimplemented("under construction"))
+        self.note("RollbackConfig", request.get_ref());
+        Ok(Response::new(v1::RollbackConfigResponse {
+            changes: vec![half_the_weight()],
+            etag: "9".into(),
+            revision: "1.9".into(),
+            cut_connections: 0,
+        }))
     }
 
     async fn list_revisions(
         &self,
-        _: Request<v1::ListRevisionsRequest>,
+        request: Request<v1::ListRevisionsRequest>,
     ) -> Answer<v1::ListRevisionsResponse> {
-        Err(tonic::Status::unimplemented("under construction"))
+        self.note("ListRevisions", request.get_ref());
+        let newest_first = (1..=5).rev().map(revision).collect();
+        let (revisions, next_page_token) = page(newest_first, &request.into_inner().page_token);
+        Ok(Response::new(v1::ListRevisionsResponse { revisions, next_page_token }))
     }
 
-    async fn get_revision(&self, _: Request<v1::GetRevisionRequest>) -> Answer<v1::Revision> {
-        Err(tonic::Status::unimplemented("under construction"))
+    async fn get_revision(&self, request: Request<v1::GetRevisionRequest>) -> Answer<v1::Revision> {
+        self.note("GetRevision", request.get_ref());
+        Ok(Response::new(v1::Revision { changes: vec![half_the_weight()], ..revision(4) }))
     }
 
     async fn diff_revisions(
         &self,
-        _: Request<v1::DiffRevisionsRequest>,
+        request: Request<v1::DiffRevisionsRequest>,
     ) -> Answer<v1::DiffRevisionsResponse> {
-        Err(tonic::Status::unimplemented("under construction"))
+        self.note("DiffRevisions", request.get_ref());
+        let changes = vec![half_the_weight()];
+        let (from, to) = ("1.3".into(), "1.5".into());
+        Ok(Response::new(v1::DiffRevisionsResponse { changes, from, to }))
     }
 
     async fn export_config(&self, request: Request<v1::ExportConfigRequest>) -> Answer<v1::Config> {
-        let name = request.into_inner().name;
+        let v1::ExportConfigRequest { name, revision } = request.into_inner();
+        if revision == "404" {
+            return Err(missing("revision", "revisions/1.404"));
+        }
         let services = self
             .hospital
             .rows

@@ -77,6 +77,11 @@ fn wrong_usage_is_exit_code_2() {
         "set a/b",
         "overview --controller http://plain --identity .",
         "join --token x --dir id",
+        "overview --timeout soon",
+        "overview --timeout 0s",
+        "apply -f x --dry-run --wait",
+        "explain virtualService.lisener",
+        "completions tcsh",
     ] {
         let (code, out, error) = gantry(dir.path(), line);
         assert_eq!((code, out.as_str()), (2, ""), "{line}: {error}");
@@ -100,8 +105,14 @@ fn every_command_explains_itself_with_an_example() {
         "halt",
         "online",
         "events",
+        "plan",
         "apply",
         "export",
+        "history",
+        "diff",
+        "rollback",
+        "explain",
+        "completions",
         "invite",
         "join",
         "context",
@@ -115,4 +126,22 @@ fn every_command_explains_itself_with_an_example() {
     }
     let version = concat!("gantry ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(gantry(dir.path(), "version"), (0, version.to_owned(), String::new()));
+}
+
+#[test]
+fn shells_get_what_completes_the_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, error) = gantry(dir.path(), &format!("completions {shell}"));
+        assert_eq!(code, 0, "{error}");
+        assert!(out.contains("rollback") && out.contains("dry-run"), "{shell}");
+    }
+}
+
+#[test]
+fn fields_are_explained_without_a_controller() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, error) = gantry(dir.path(), "explain virtualService.listener.ports");
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert!(out.contains("One or more ports or ranges"), "{out}");
 }

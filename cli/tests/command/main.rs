@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answers;
+mod history;
 mod local;
 mod stand;
 
@@ -177,7 +178,7 @@ async fn an_export_can_be_applied() {
     assert!(!exported.out.contains("status"), "{}", exported.out);
     let ran = stand.run_with_input("apply -f - --base 7 -m why --dry-run", &exported.out).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
-    let expected = "~ hl7: listener\n0 would be created, 1 would be changed, 0 would be deleted \
+    let expected = "~ hl7  listener\n0 would be created, 1 would be changed, 0 would be deleted \
                     (etag 8)\n";
     assert_eq!(ran.out, expected);
     let call = &stand.calls()[0];

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, Trouble};
 
 const DOMAIN: &str = "gantry";
 
@@ -146,8 +146,22 @@ fn invalid(violations: &[Violation]) -> Status {
 fn store(failure: &StoreError) -> Status {
     let why = rpc::causes(failure);
     error!(why, "the store failed");
-    let message = format!("nothing was changed: {why}");
-    Status::with_error_details(Code::Unavailable, message, info("STORE", &[]))
+    let outcome = match failure {
+        StoreError::Read { .. } | StoreError::Row { .. } => "it cannot be read",
+        _ => "nothing was changed",
+    };
+    let Some(trouble) = failure.trouble() else {
+        let message = format!("{outcome}: {why}");
+        return Status::with_error_details(Code::Unavailable, message, info("STORE", &[]));
+    };
+    let code = match trouble {
+        Trouble::DiskFull => Code::ResourceExhausted,
+        Trouble::ReadOnly => Code::FailedPrecondition,
+        Trouble::Damaged => Code::DataLoss,
+        Trouble::Disk | Trouble::Held => Code::Unavailable,
+    };
+    let message = format!("{outcome}: {trouble}");
+    Status::with_error_details(code, message, info(trouble.reason(), &[]))
 }
 
 fn info(reason: &str, metadata: &[(&str, &String)]) -> ErrorDetails {

@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use gantry_model::violation::Violations;
+use gantry_proto::v1::FieldChange;
 use prost_reflect::prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value,
@@ -70,24 +71,56 @@ pub(super) fn merge<M: Reflected>(
 
 /// The paths of the configuration fields in which two messages differ, at most two deep.
 pub(super) fn difference<M: Reflected>(one: &M, other: &M) -> Vec<String> {
-    let (one, other) = (dynamic(one), dynamic(other));
-    let mut paths = Vec::new();
-    for field in one.descriptor().fields().filter(|field| !is_output_only(field)) {
-        match (sub_message(&one, &field), sub_message(&other, &field)) {
-            (Some(one), Some(other)) if !is_well_known(&one.descriptor()) => {
-                for inner in one.descriptor().fields() {
-                    if value(&one, &inner) != value(&other, &inner) {
-                        paths.push(format!("{}.{}", field.name(), inner.name()));
-                    }
+    changes(one, other).into_iter().map(|change| change.path).collect()
+}
+
+/// The configuration fields in which two messages differ, at most two deep, with both values.
+pub(super) fn changes<M: Reflected>(before: &M, after: &M) -> Vec<FieldChange> {
+    let (before, after) = (dynamic(before), dynamic(after));
+    let mut found = Vec::new();
+    for field in before.descriptor().fields().filter(|field| !is_output_only(field)) {
+        match (sub_message(&before, &field), sub_message(&after, &field)) {
+            (Some(before), Some(after)) if !is_well_known(&before.descriptor()) => {
+                for inner in before.descriptor().fields() {
+                    let path = || format!("{}.{}", field.name(), inner.name());
+                    found.extend(field_change(&before, &after, &inner, path));
                 }
             }
-            _ if value(&one, &field) != value(&other, &field) => {
-                paths.push(field.name().to_owned())
+            _ => {
+                found.extend(field_change(&before, &after, &field, || field.name().to_owned()));
             }
-            _ => {}
         }
     }
-    paths
+    found
+}
+
+fn field_change(
+    before: &DynamicMessage,
+    after: &DynamicMessage,
+    field: &FieldDescriptor,
+    path: impl FnOnce() -> String,
+) -> Option<FieldChange> {
+    let (before, after) = (value(before, field), value(after, field));
+    (before != after).then(|| FieldChange {
+        path: path(),
+        before: before.map_or_else(String::new, |value| json(field, value)),
+        after: after.map_or_else(String::new, |value| json(field, value)),
+    })
+}
+
+/// A field's value in the JSON form of proto3.
+fn json(field: &FieldDescriptor, value: Value) -> String {
+    let mut alone = DynamicMessage::new(field.parent_message().clone());
+    alone.set_field(field, value);
+    let members = serde_json::to_value(&alone).expect("messages have text keys only");
+    members.get(field.json_name()).map(ToString::to_string).unwrap_or_default()
+}
+
+/// The values of one of our enums: name and number.
+pub(super) fn choices(full_name: &str) -> impl Iterator<Item = (String, i32)> {
+    let kind = POOL.get_enum_by_name(full_name).expect("an enum of our own");
+    let values: Vec<_> = kind.values().map(|v| (v.name().to_owned(), v.number())).collect();
+    values.into_iter()
 }
 
 fn merge_path(

@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
 use super::error::{ApiError, sound};
+use super::filter::{self, Filter};
 use super::page::Page;
-use super::resources::{appliance, check_etag, cluster, cluster_of};
+use super::resources::{appliance, check_etag, cluster, cluster_of, parent_of};
 use super::{Calls, Control, caller, fields};
 use crate::state::State;
 use crate::store::{Change, Invitation, NewEvent, Write};
@@ -35,11 +36,7 @@ impl FleetService for Calls {
         request: Request<pb::ListClustersRequest>,
     ) -> Result<Response<pb::ListClustersResponse>, Status> {
         let request = request.into_inner();
-        let page = Page::parse(request.page_size, &request.page_token)?;
-        let state = self.control.state();
-        let (page, next_page_token) = page.cut(state.clusters(), |c| c.name.to_string());
-        let clusters = page.into_iter().map(|entry| cluster(entry)).collect();
-        Ok(Response::new(pb::ListClustersResponse { clusters, next_page_token }))
+        Ok(Response::new(list_clusters(&self.control, &request)?))
     }
 
     async fn get_cluster(
@@ -80,20 +77,7 @@ impl FleetService for Calls {
         request: Request<pb::ListAppliancesRequest>,
     ) -> Result<Response<pb::ListAppliancesResponse>, Status> {
         let request = request.into_inner();
-        let page = Page::parse(request.page_size, &request.page_token)?;
-        let state = self.control.state();
-        let parent = match request.parent.as_str() {
-            "" | "clusters/-" => None,
-            parent => Some(cluster_of(&state, "parent", parent)?),
-        };
-        let all = state
-            .appliances()
-            .filter(|a| parent.as_ref().is_none_or(|p| p.cluster == a.name.cluster));
-        let (page, next_page_token) = page.cut(all, |entry| entry.name.to_string());
-        let appliances = self
-            .control
-            .with_facts(|facts| page.iter().map(|entry| appliance(entry, facts)).collect());
-        Ok(Response::new(pb::ListAppliancesResponse { appliances, next_page_token }))
+        Ok(Response::new(list_appliances(&self.control, &request)?))
     }
 
     async fn get_appliance(
@@ -124,6 +108,41 @@ impl FleetService for Calls {
         let name = request.into_inner().name;
         Ok(Response::new(delete_appliance(&self.control, actor, name).await?))
     }
+}
+
+fn list_clusters(
+    control: &Control,
+    request: &pb::ListClustersRequest,
+) -> Result<pb::ListClustersResponse, ApiError> {
+    let filter = Filter::parse(&request.filter, filter::CLUSTERS)?;
+    let page = Page::parse(request.page_size, &request.page_token, &["clusters", &request.filter])?;
+    let state = control.state();
+    let all = state.clusters().map(|entry| (entry.name.clone(), cluster(entry)));
+    let (page, next_page_token) =
+        page.cut(all, |(name, _)| name.clone(), |(_, cluster)| filter.matches(cluster))?;
+    let clusters = page.into_iter().map(|(_, cluster)| cluster).collect();
+    Ok(pb::ListClustersResponse { clusters, next_page_token })
+}
+
+fn list_appliances(
+    control: &Control,
+    request: &pb::ListAppliancesRequest,
+) -> Result<pb::ListAppliancesResponse, ApiError> {
+    let filter = Filter::parse(&request.filter, filter::APPLIANCES)?;
+    let asked = ["appliances", &request.parent, &request.filter];
+    let page = Page::parse(request.page_size, &request.page_token, &asked)?;
+    let state = control.state();
+    let parent = parent_of(&state, &request.parent)?;
+    let all = state
+        .appliances()
+        .filter(|a| parent.as_ref().is_none_or(|parent| parent.cluster == a.name.cluster));
+    control.with_facts(|facts| {
+        let all = all.map(|entry| (entry.name.clone(), appliance(entry, facts)));
+        let (page, next_page_token) =
+            page.cut(all, |(name, _)| name.clone(), |(_, appliance)| filter.matches(appliance))?;
+        let appliances = page.into_iter().map(|(_, appliance)| appliance).collect();
+        Ok(pb::ListAppliancesResponse { appliances, next_page_token })
+    })
 }
 
 async fn create_cluster(

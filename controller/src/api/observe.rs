@@ -1,6 +1,8 @@
 //! ObserveService: the overview and the event log.
 
+use std::fmt;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +16,9 @@ use pb::observe_service_server::ObserveService;
 use tonic::{Request, Response, Status};
 
 use super::error::{ApiError, sound};
-use super::page::{self, Page};
-use super::resources::{appliance, cluster, cluster_of, real_server, virtual_service};
+use super::filter::{self, Filter};
+use super::page::Page;
+use super::resources::{appliance, cluster, parent_of, real_server, virtual_service};
 use super::{Calls, Control};
 use crate::observed::of_cluster;
 use crate::state::Service as StoredService;
@@ -24,8 +27,12 @@ use crate::store::{Event, EventFilter, EventRange, Severity};
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// How many events a watch reads at a time.
+/// How many events are read at a time.
 const BATCH: u32 = 200;
+
+/// How many events one call looks at. A filter that few of them match gets a shorter page, with the
+/// token of the next one, and not an answer that takes for ever.
+const MOST_LOOKED_AT: usize = 100_000;
 
 #[tonic::async_trait]
 impl ObserveService for Calls {
@@ -36,7 +43,7 @@ impl ObserveService for Calls {
         &self,
         request: Request<pb::GetOverviewRequest>,
     ) -> Result<Response<pb::Overview>, Status> {
-        let parent = parent(&self.control, &request.into_inner().parent)?;
+        let parent = parent_of(&self.control.state(), &request.into_inner().parent)?;
         Ok(Response::new(overview(&self.control, parent.as_ref())))
     }
 
@@ -45,7 +52,7 @@ impl ObserveService for Calls {
         request: Request<pb::WatchOverviewRequest>,
     ) -> Result<Response<Self::WatchOverviewStream>, Status> {
         let request = request.into_inner();
-        let parent = parent(&self.control, &request.parent)?;
+        let parent = parent_of(&self.control.state(), &request.parent)?;
         let mut violations = Violations::new();
         let shortest = Duration::from_millis(100);
         let given = request.min_interval;
@@ -72,15 +79,17 @@ impl ObserveService for Calls {
         request: Request<pb::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let request = request.into_inner();
+        let filter = Filter::parse(&request.filter, filter::EVENTS)?;
         let mut newest = self.control.store.watch_events();
         let after = match request.after.as_str() {
             "" => *newest.borrow_and_update(),
-            name => event_id("after", name)?,
+            name => EventName::parse("after", name)?.0,
         };
         newest.mark_changed();
         let watch = EventWatch {
             control: Arc::clone(&self.control),
             subject: request.subject,
+            filter,
             after,
             newest,
             batch: Vec::new().into_iter(),
@@ -90,13 +99,6 @@ impl ObserveService for Calls {
             Some((event, watch))
         });
         Ok(Response::new(Box::pin(stream)))
-    }
-}
-
-fn parent(control: &Control, given: &str) -> Result<Option<ClusterName>, ApiError> {
-    match given {
-        "" | "clusters/-" => Ok(None),
-        given => cluster_of(&control.state(), "parent", given).map(Some),
     }
 }
 
@@ -177,20 +179,32 @@ async fn list_events(
     control: &Control,
     request: pb::ListEventsRequest,
 ) -> Result<pb::ListEventsResponse, ApiError> {
-    let page = Page::parse(request.page_size, &request.page_token)?;
-    let before = match page.after() {
-        Some(name) => event_id("page_token", name)?,
-        None => i64::MAX,
+    let filter = Filter::parse(&request.filter, filter::EVENTS)?;
+    let asked = ["events", &request.subject, &request.filter];
+    let page = Page::parse(request.page_size, &request.page_token, &asked)?;
+    let after: Option<EventName> = page.after()?;
+    let mut before = after.map_or(i64::MAX, |name| name.0);
+    let mut events = Vec::new();
+    let mut looked_at = 0;
+    // One more than the page: whether there is a next one is known then.
+    while events.len() <= page.size() && looked_at < MOST_LOOKED_AT {
+        let (subject, range) = (request.subject.clone(), EventRange::Before(before));
+        let batch = control.store.events(&EventFilter { subject, range, limit: BATCH }).await?;
+        let Some(last) = batch.last() else { break };
+        before = last.id;
+        looked_at += batch.len();
+        let messages = batch.into_iter().map(|event| (event.id, event_message(event)));
+        events.extend(messages.filter(|(_, message)| filter.matches(message)));
+    }
+    let next = match events.get(page.size().saturating_sub(1)) {
+        Some((id, _)) if events.len() > page.size() => Some(*id),
+        _ if looked_at >= MOST_LOOKED_AT => Some(before),
+        _ => None,
     };
-    let limit = u32::try_from(page.size()).unwrap_or(u32::MAX);
-    let range = EventRange::Before(before);
-    let filter = EventFilter { subject: request.subject, range, limit };
-    let events = control.store.events(&filter).await?;
-    let full = events.len() == page.size();
-    let last = events.last().filter(|_| full);
+    events.truncate(page.size());
     Ok(pb::ListEventsResponse {
-        next_page_token: last.map(|last| page::token(&event_name(last.id))).unwrap_or_default(),
-        events: events.into_iter().map(event_message).collect(),
+        next_page_token: next.map(|id| page.token(&EventName(id))).unwrap_or_default(),
+        events: events.into_iter().map(|(_, message)| message).collect(),
     })
 }
 
@@ -198,6 +212,7 @@ async fn list_events(
 struct EventWatch {
     control: Arc<Control>,
     subject: String,
+    filter: Filter<pb::Event>,
     after: i64,
     newest: tokio::sync::watch::Receiver<i64>,
     batch: std::vec::IntoIter<Event>,
@@ -208,7 +223,11 @@ impl EventWatch {
         loop {
             if let Some(event) = self.batch.next() {
                 self.after = event.id;
-                return Some(Ok(event_message(event)));
+                let message = event_message(event);
+                if self.filter.matches(&message) {
+                    return Some(Ok(message));
+                }
+                continue;
             }
             if self.newest.has_changed().ok()? || *self.newest.borrow() > self.after {
                 let newest = *self.newest.borrow_and_update();
@@ -228,7 +247,7 @@ impl EventWatch {
 
 fn event_message(event: Event) -> pb::Event {
     pb::Event {
-        name: event_name(event.id),
+        name: EventName(event.id).to_string(),
         time: Some(timestamp_message(event.time)),
         severity: match event.severity {
             Severity::Info => pb::event::Severity::Info,
@@ -245,13 +264,29 @@ fn event_message(event: Event) -> pb::Event {
     }
 }
 
-fn event_name(id: i64) -> String {
-    format!("events/{id}")
+/// `events/{event}`
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct EventName(i64);
+
+impl EventName {
+    fn parse(field: &str, name: &str) -> Result<Self, ApiError> {
+        let shown: String = name.chars().take(80).collect();
+        let what = format!("{shown:?} does not have the form events/{{event}}");
+        name.parse().map_err(|()| ApiError::field(field, "INVALID_NAME", what))
+    }
 }
 
-fn event_id(field: &str, name: &str) -> Result<i64, ApiError> {
-    let id = name.strip_prefix("events/").and_then(|id| id.parse().ok());
-    let what =
-        format!("{:?} does not have the form events/{{event}}", name.get(..80).unwrap_or(name));
-    id.ok_or_else(|| ApiError::field(field, "INVALID_NAME", what))
+impl FromStr for EventName {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let id = name.strip_prefix("events/").and_then(|id| id.parse().ok());
+        id.map(Self).ok_or(())
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "events/{}", self.0)
+    }
 }

@@ -63,6 +63,14 @@ pub(super) fn check_etag(name: &str, given: &str, number: u64) -> Result<(), Api
     Err(ApiError::Stale { name: name.to_owned(), given: given.to_owned(), current })
 }
 
+/// The cluster that a list is asked of; none: all of them.
+pub(super) fn parent_of(state: &State, given: &str) -> Result<Option<ClusterName>, ApiError> {
+    match given {
+        "" | "clusters/-" => Ok(None),
+        given => cluster_of(state, "parent", given).map(Some),
+    }
+}
+
 /// The cluster that a request is about: the one it names, or the only one there is.
 pub(super) fn cluster_of(state: &State, field: &str, given: &str) -> Result<ClusterName, ApiError> {
     if given.is_empty() {

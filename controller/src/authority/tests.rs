@@ -54,6 +54,24 @@ fn half_an_authority_is_not_made_whole_by_guessing() {
     assert!(matches!(Authority::open(dir.path()), Err(AuthorityError::Half { .. })));
 }
 
+/// A first start that was killed between the two files.
+#[test]
+fn a_key_without_a_certificate_gets_one_and_what_it_signed_still_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Authority::open(dir.path()).unwrap();
+    let (_, request) = identity::new_key().unwrap();
+    let signed = first.sign("users/admin", &request).unwrap();
+    std::fs::remove_file(dir.path().join("ca.pem")).unwrap();
+    let again = Authority::open(dir.path()).unwrap();
+    assert_ne!(again.fingerprint(), first.fingerprint());
+    let leaf = ::pem::parse(&signed.pem).unwrap();
+    let (_, leaf) = parse_x509_certificate(leaf.contents()).unwrap();
+    let (_, ca) = parse_x509_certificate(again.der()).unwrap();
+    assert_eq!(leaf.issuer(), ca.subject());
+    let (_, old) = parse_x509_certificate(first.der()).unwrap();
+    assert_eq!(ca.public_key().raw, old.public_key().raw);
+}
+
 #[test]
 fn nonsense_is_not_signed() {
     let dir = tempfile::tempdir().unwrap();

@@ -116,12 +116,21 @@ impl Store {
         Ok(rows.into_iter().map(event).collect())
     }
 
-    /// The newest word on each real server: its name, and whether it was that it failed.
+    /// The newest word on each real server there is: its name, and whether it was that it failed.
+    /// Found by name for each, since the log is far longer than the configuration.
     pub async fn last_health_events(&self) -> Result<Vec<(String, bool)>, StoreError> {
         sqlx::query_as(
-            "SELECT subject, type = 'REAL_SERVER_FAILED' FROM events WHERE id IN (
-                 SELECT max(id) FROM events
-                 WHERE type IN ('REAL_SERVER_FAILED', 'REAL_SERVER_RECOVERED') GROUP BY subject)",
+            "WITH servers AS (
+                 SELECT 'clusters/' || cluster || '/virtualServices/' || virtual_service
+                     || '/realServers/' || id AS name
+                 FROM real_servers),
+             words AS (
+                 SELECT name, (
+                     SELECT type FROM events
+                     WHERE subject = name AND type IN ('REAL_SERVER_FAILED', 'REAL_SERVER_RECOVERED')
+                     ORDER BY id DESC LIMIT 1) AS word
+                 FROM servers)
+             SELECT name, word = 'REAL_SERVER_FAILED' FROM words WHERE word IS NOT NULL",
         )
         .fetch_all(&self.reader)
         .await

@@ -55,6 +55,51 @@ pub(super) async fn write(
     }
 }
 
+/// Gives free the labels that `writes` change, so that two resources of one change may swap theirs:
+/// the database looks at every row by itself. The labels that count are in `config`.
+pub(super) async fn free_labels(
+    connection: &mut SqliteConnection,
+    before: &State,
+    writes: &[Write],
+) -> Result<(), StoreError> {
+    for write in writes {
+        match write {
+            Write::PutService(service) if service_label_moves(before, service) => {
+                sqlx::query(
+                    "UPDATE virtual_services SET display_name = '' WHERE cluster = $1 AND id = $2",
+                )
+                .bind(service.name.cluster.as_str())
+                .bind(service.name.service.as_str())
+                .execute(&mut *connection)
+                .await
+                .map_err(writing(&service.name))?;
+            }
+            Write::PutServer(server) if server_label_moves(before, server) => {
+                sqlx::query(
+                    "UPDATE real_servers SET display_name = ''
+                     WHERE cluster = $1 AND virtual_service = $2 AND id = $3",
+                )
+                .bind(server.name.service.cluster.as_str())
+                .bind(server.name.service.service.as_str())
+                .bind(server.name.server.as_str())
+                .execute(&mut *connection)
+                .await
+                .map_err(writing(&server.name))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn service_label_moves(before: &State, service: &VirtualService) -> bool {
+    before.service(&service.name).is_some_and(|before| before.config.label != service.label)
+}
+
+fn server_label_moves(before: &State, server: &RealServer) -> bool {
+    before.server(&server.name).is_some_and(|before| before.config.label != server.label)
+}
+
 async fn put_cluster(
     connection: &mut SqliteConnection,
     after: &mut State,

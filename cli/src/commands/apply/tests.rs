@@ -1,3 +1,5 @@
+use gantry_proto::v1::change::Action;
+
 use super::*;
 use crate::document::Node;
 
@@ -67,10 +69,15 @@ fn changes_are_listed_and_counted() {
             ),
         ],
         etag: "8".into(),
-        ..Default::default()
+        revision: "1.8".into(),
     };
-    let text = anstream::adapter::strip_str(&changes(&answer, false)).to_string();
-    assert_eq!(text, "+ hl7\n~ dicom/pacs-1: weight\n1 created, 1 changed, 0 deleted (etag 8)");
-    assert!(changes(&answer, true).contains("1 would be created"));
-    assert_eq!(changes(&v1::ApplyConfigResponse::default(), false), "nothing to change");
+    let text = |dry_run| anstream::adapter::strip_str(&told(&answer, dry_run)).to_string();
+    let expected =
+        "+ hl7\n~ dicom/pacs-1  weight\n1 created, 1 changed, 0 deleted (revision 1.8, etag 8)\n";
+    assert_eq!(text(false), expected);
+    assert!(
+        text(true)
+            .ends_with("1 would be created, 1 would be changed, 0 would be deleted (etag 8)\n")
+    );
+    assert_eq!(told(&v1::ApplyConfigResponse::default(), false), "nothing to change\n");
 }

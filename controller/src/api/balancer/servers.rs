@@ -13,6 +13,7 @@ use gantry_runtime::clock;
 use super::services::find as find_service;
 use super::{Repeat, repeated};
 use crate::api::error::{ApiError, sound};
+use crate::api::filter::{self, Filter};
 use crate::api::page::Page;
 use crate::api::resources::{check_etag, real_server};
 use crate::api::{Control, fields};
@@ -23,15 +24,21 @@ pub(super) fn list(
     control: &Control,
     request: &pb::ListRealServersRequest,
 ) -> Result<pb::ListRealServersResponse, ApiError> {
-    let page = Page::parse(request.page_size, &request.page_token)?;
+    let filter = Filter::parse(&request.filter, filter::REAL_SERVERS)?;
+    let asked = ["realServers", &request.parent, &request.filter];
+    let page = Page::parse(request.page_size, &request.page_token, &asked)?;
     let state = control.state();
     let parent = Parent::parse(&state, &request.parent)?;
     let services = state.services().filter(|service| parent.covers(service));
     let all = services.flat_map(|service| service.servers.values());
-    let (page, next_page_token) = page.cut(all, |server| server.config.name.to_string());
-    let real_servers =
-        control.with_facts(|facts| page.iter().map(|server| real_server(server, facts)).collect());
-    Ok(pb::ListRealServersResponse { real_servers, next_page_token })
+    control.with_facts(|facts| {
+        let name = |server: &&Server| server.config.name.clone();
+        let wanted =
+            |server: &&Server| filter.is_empty() || filter.matches(&real_server(server, facts));
+        let (page, next_page_token) = page.cut(all, name, wanted)?;
+        let real_servers = page.iter().map(|server| real_server(server, facts)).collect();
+        Ok(pb::ListRealServersResponse { real_servers, next_page_token })
+    })
 }
 
 /// Whose real servers are asked for; `-` stands for all.

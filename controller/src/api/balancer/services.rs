@@ -1,6 +1,7 @@
 //! Virtual services.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use gantry_model::name::{Id, ServiceName};
 use gantry_model::rules;
@@ -12,8 +13,9 @@ use gantry_proto::v1 as pb;
 
 use super::{Repeat, repeated};
 use crate::api::error::{ApiError, sound};
+use crate::api::filter::{self, Filter};
 use crate::api::page::Page;
-use crate::api::resources::{check_etag, cluster_of, virtual_service};
+use crate::api::resources::{check_etag, cluster_of, parent_of, virtual_service};
 use crate::api::{Control, fields};
 use crate::state::{Service, State};
 use crate::store::{Change, NewEvent, Write};
@@ -22,19 +24,23 @@ pub(super) fn list(
     control: &Control,
     request: &pb::ListVirtualServicesRequest,
 ) -> Result<pb::ListVirtualServicesResponse, ApiError> {
-    let page = Page::parse(request.page_size, &request.page_token)?;
+    let filter = Filter::parse(&request.filter, filter::VIRTUAL_SERVICES)?;
+    let asked = ["virtualServices", &request.parent, &request.filter];
+    let page = Page::parse(request.page_size, &request.page_token, &asked)?;
     let state = control.state();
-    let parent = match request.parent.as_str() {
-        "" | "clusters/-" => None,
-        parent => Some(cluster_of(&state, "parent", parent)?),
-    };
+    let parent = parent_of(&state, &request.parent)?;
     let all = state
         .services()
         .filter(|s| parent.as_ref().is_none_or(|p| p.cluster == s.config.name.cluster));
-    let (page, next_page_token) = page.cut(all, |service| service.config.name.to_string());
-    let virtual_services = control
-        .with_facts(|facts| page.iter().map(|service| virtual_service(service, facts)).collect());
-    Ok(pb::ListVirtualServicesResponse { virtual_services, next_page_token })
+    control.with_facts(|facts| {
+        let name = |service: &&Arc<Service>| service.config.name.clone();
+        let wanted = |service: &&Arc<Service>| {
+            filter.is_empty() || filter.matches(&virtual_service(service, facts))
+        };
+        let (page, next_page_token) = page.cut(all, name, wanted)?;
+        let virtual_services = page.iter().map(|s| virtual_service(s, facts)).collect();
+        Ok(pb::ListVirtualServicesResponse { virtual_services, next_page_token })
+    })
 }
 
 pub(super) fn get(control: &Control, name: &str) -> Result<pb::VirtualService, ApiError> {

@@ -107,3 +107,37 @@ fn differences_are_named_by_path() {
     assert_eq!(difference(&current(), &other), ["listener.ports", "persistence", "disabled"]);
     assert_eq!(difference(&current(), &current()), [""; 0]);
 }
+
+#[test]
+fn values_are_in_their_json_form() {
+    let mut other = current();
+    other.persistence.as_mut().unwrap().timeout =
+        Some(prost_types::Duration { seconds: 5400, nanos: 500_000_000 });
+    other.forwarding = Some(Forwarding::Layer4(pb::Layer4 { method: 1, ..Default::default() }));
+    other.listener.as_mut().unwrap().ports.push("8000-8010".into());
+    other.display_name = "A \"quoted\" name".into();
+    other.disabled = true;
+    let found: Vec<_> = changes(&current(), &other)
+        .into_iter()
+        .map(|change| format!("{}: {} -> {}", change.path, change.before, change.after))
+        .collect();
+    let expected = [
+        r#"display_name: "A" -> "A \"quoted\" name""#,
+        r#"listener.ports: ["104"] -> ["104","8000-8010"]"#,
+        r#"layer4:  -> {"method":"DR"}"#,
+        r#"layer7: {"mode":"TCP_MODE"} -> "#,
+        r#"persistence.timeout:  -> "5400.500s""#,
+        "disabled:  -> true",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn times_are_in_their_json_form() {
+    let halt_time = Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 });
+    let drained = pb::RealServer { admin_state: 2, halt_time, ..Default::default() };
+    let found = changes(&pb::RealServer { admin_state: 1, ..Default::default() }, &drained);
+    let shown = |at: usize| (found[at].before.as_str(), found[at].after.as_str());
+    assert_eq!(shown(0), (r#""ONLINE""#, r#""DRAIN""#));
+    assert_eq!(shown(1), ("", r#""2026-09-21T14:13:20Z""#));
+}
