@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use gantry_controller::api::{self, Control};
-use gantry_controller::authority::Authority;
+use gantry_controller::authority::{Authority, AuthorityOptions};
 use gantry_controller::serve;
 use gantry_controller::store::Store;
 use gantry_runtime::log::LogOptions;
@@ -40,6 +40,8 @@ struct Options {
     #[arg(long = "name", env = "GANTRY_NAMES", value_name = "NAME", value_delimiter = ',')]
     names: Vec<String>,
     #[command(flatten)]
+    authority: AuthorityOptions,
+    #[command(flatten)]
     log: LogOptions,
 }
 
@@ -58,20 +60,23 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
         .mode(0o700)
         .create(&options.state)
         .with_context(|| format!("making the folder {}", options.state.display()))?;
-    let authority = Arc::new(Authority::open(&options.state)?);
+    let authority = Authority::open_with(&options.state, &options.authority, &options.names)?;
+    let authority = Arc::new(authority);
+    authority.renew_own()?;
     first_operator(&authority, &options.state)?;
     let store = Store::open(&options.state.join("gantry.db")).await?;
     let revision = store.state().revision;
     let control = Arc::new(Control::new(store, Arc::clone(&authority)).await?);
-    let tls = serve::tls(&authority, &options.names)?;
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("listening on {}", options.listen))?;
     info!(address = %listener.local_addr()?, %revision, "serving");
     let mut tasks = Tasks::new();
     let (routes, stop) = (api::routes(&control)?, tasks.stop());
+    let trust = authority.watch();
+    tasks.start("authority", authority.keep(tasks.stop()));
     tasks.start("serve", async move {
-        if let Err(failure) = serve::serve(listener, tls, routes, stop).await {
+        if let Err(failure) = serve::serve(listener, trust, routes, stop).await {
             error!(why = rpc::causes(&failure), "serving failed");
         }
     });

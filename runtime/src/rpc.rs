@@ -60,10 +60,77 @@ pub fn why(status: &tonic::Status) -> String {
         Some(source) => source,
         None => return status.message().to_owned(),
     };
+    let refusal = tls_refusal(status);
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    match refusal {
+        Some(refusal) => format!("{cause}: {refusal}"),
+        None => cause.to_string(),
+    }
+}
+
+/// Why TLS let no connection come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsRefusal {
+    #[error(
+        "the controller does not trust the CA of this certificate, since it is another's or was \
+         replaced: an appliance has to join again (gantry invite, gantry join), an operator needs \
+         a new identity from whoever runs the controller"
+    )]
+    OurCa,
+    #[error(
+        "this certificate has expired, or the clocks differ: an appliance has to join again \
+         (gantry invite, gantry join), an operator needs a new identity from whoever runs the \
+         controller"
+    )]
+    OurTime,
+    #[error(
+        "what answers has no certificate of a CA in ca.pem: it is another controller, or its CA was \
+         replaced while this one was away, and then an appliance has to join again (gantry invite, \
+         gantry join), an operator needs a new identity from whoever runs the controller"
+    )]
+    TheirCa,
+    #[error("the controller's certificate is not good now: compare the clocks")]
+    TheirTime,
+}
+
+/// Why TLS let no connection come about, if that is why a call failed.
+pub fn tls_refusal(status: &tonic::Status) -> Option<TlsRefusal> {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as Tls};
+    match tls_error(status)? {
+        // A CA of the same name with another key makes a wrong signature.
+        Tls::AlertReceived(Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate) => {
+            Some(TlsRefusal::OurCa)
+        }
+        Tls::AlertReceived(Alert::CertificateExpired) => Some(TlsRefusal::OurTime),
+        Tls::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
+            Some(TlsRefusal::TheirCa)
+        }
+        Tls::InvalidCertificate(
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. },
+        ) => Some(TlsRefusal::TheirTime),
+        _ => None,
+    }
+}
+
+/// An error of TLS somewhere among the causes. Errors of sockets hide theirs.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// An error with all its causes, on one line: what failed, then why.
@@ -94,4 +161,35 @@ fn endpoint(address: &str) -> Result<Endpoint, RpcError> {
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as Tls};
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_tls_says_what_to_do() {
+        let alert = |alert| Tls::AlertReceived(alert);
+        for (tls, expected) in [
+            (alert(Alert::UnknownCA), Some(TlsRefusal::OurCa)),
+            (alert(Alert::DecryptError), Some(TlsRefusal::OurCa)),
+            (alert(Alert::CertificateExpired), Some(TlsRefusal::OurTime)),
+            (alert(Alert::CloseNotify), None),
+            (Tls::InvalidCertificate(Bad::UnknownIssuer), Some(TlsRefusal::TheirCa)),
+            (Tls::InvalidCertificate(Bad::Expired), Some(TlsRefusal::TheirTime)),
+            (Tls::InvalidCertificate(Bad::NotValidForName), None),
+        ] {
+            let words = tls.to_string();
+            // As tonic hands them on: wrapped in errors of the socket.
+            let inner = std::io::Error::other(tls);
+            let outer = std::io::Error::other(inner);
+            let status = tonic::Status::from_error(Box::new(outer));
+            assert_eq!(tls_refusal(&status), expected, "{words}");
+            let why = why(&status);
+            assert!(why.contains(&words), "{why}");
+            assert_eq!(why.contains("gantry join"), matches!(expected, Some(it) if it != TlsRefusal::TheirTime));
+        }
+    }
 }
