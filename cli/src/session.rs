@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use gantry_model::name::ClusterName;
 use gantry_proto::v1::ListClustersRequest;
+use gantry_proto::v1::authority_service_client::AuthorityServiceClient;
 use gantry_proto::v1::balancer_service_client::BalancerServiceClient;
 use gantry_proto::v1::config_service_client::ConfigServiceClient;
 use gantry_proto::v1::fleet_service_client::FleetServiceClient;
@@ -62,6 +63,7 @@ pub(crate) struct Session {
     pub(crate) target: Target,
     /// The resource name in the certificate.
     pub(crate) caller: String,
+    pub(crate) identity: Identity,
     channel: Channel,
 }
 
@@ -97,7 +99,15 @@ impl Session {
     pub(crate) fn open(target: Target) -> Result<Self> {
         let identity = Identity::load(&target.identity)?;
         let channel = rpc::connect(&target.controller, &identity)?;
-        Ok(Self { target, caller: identity.name().to_owned(), channel })
+        Ok(Self { target, caller: identity.name().to_owned(), identity, channel })
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn authority(&self) -> AuthorityServiceClient<Channel> {
+        AuthorityServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn balancer(&self) -> BalancerServiceClient<Channel> {

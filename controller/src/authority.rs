@@ -31,6 +31,8 @@ pub use self::lifetime::Lifetime;
 
 /// How often it is looked whether something of the controller's own is to be renewed.
 const LOOK: Duration = Duration::from_secs(60);
+/// So that certificates which end with their CA do not keep it busy.
+const SHORTEST: Duration = Duration::from_millis(500);
 /// Until what could not be renewed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -278,7 +280,8 @@ impl Authority {
             loop {
                 let left = self.trust().renew_time.duration_since(clock::wall());
                 let left = Duration::try_from(left).unwrap_or_default();
-                tokio::time::sleep(left.min(self.operator_time()).min(LOOK)).await;
+                let wait = left.min(self.operator_time()).clamp(SHORTEST, LOOK);
+                tokio::time::sleep(wait).await;
                 if let Err(failure) = self.renew_own() {
                     error!(why = rpc::causes(&failure), "the controller's own certificates were not renewed; trying again");
                     tokio::time::sleep(RETRY).await;

@@ -62,7 +62,9 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
         .with_context(|| format!("making the folder {}", options.state.display()))?;
     let authority = Authority::open_with(&options.state, &options.authority, &options.names)?;
     let authority = Arc::new(authority);
-    authority.renew_own()?;
+    if let Err(failure) = authority.renew_own() {
+        error!(why = rpc::causes(&failure), "the first operator's certificate was not renewed");
+    }
     first_operator(&authority, &options.state)?;
     let store = Store::open(&options.state.join("gantry.db")).await?;
     let revision = store.state().revision;

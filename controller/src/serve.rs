@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_runtime::rpc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -32,6 +33,9 @@ use crate::authority::Trust;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes under way at a time; more wait in the kernel's backlog.
 const HANDSHAKES: usize = 512;
+
+/// How long a client that was refused may take to hear of it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Who is trusted, as it changes.
 type Trusted = watch::Receiver<Arc<Trust>>;
@@ -90,7 +94,7 @@ async fn shake_hands(
         return;
     }
     let tls = TlsAcceptor::from(Arc::clone(&trust.borrow().tls));
-    match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+    match tokio::time::timeout(HANDSHAKE, tls.accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => {
             let newest = Arc::clone(&trust.borrow());
             let Some(connection) = identify(&stream, address, &newest) else {
@@ -100,10 +104,20 @@ async fn shake_hands(
             // The receiver is gone only when the process stops.
             let _stopping = accepted.send(Ok(Peer::new(stream, connection, trust))).await;
         }
-        Ok(Err(error)) => {
+        Ok(Err((error, stream))) => {
             warn!(peer = %address, why = rpc::causes(&error), "TLS handshake refused");
+            let _silent = tokio::time::timeout(FAREWELL, say_farewell(stream)).await;
         }
         Err(_) => warn!(peer = %address, "TLS handshake given up: the client was silent"),
+    }
+}
+
+/// Lets a client that was refused hear why. Its first request is under way already, and closing
+/// before it has come would reset the connection, and with it the alert that says why.
+async fn say_farewell(mut stream: TcpStream) {
+    let mut rest = [0; 4096];
+    if stream.shutdown().await.is_ok() {
+        while let Ok(1..) = stream.read(&mut rest).await {}
     }
 }
 

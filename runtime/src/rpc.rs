@@ -1,13 +1,18 @@
 //! Connections to the controller, and to neighbours on this machine.
 
+mod tls;
+
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use rustls::ClientConfig;
+use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::identity::{CONTROLLER, Identity};
+pub use self::tls::TlsError;
+use crate::identity::Identity;
 
 /// An address that cannot be called.
 #[derive(Debug, thiserror::Error)]
@@ -18,31 +23,30 @@ pub enum RpcError {
     Identity {
         name: String,
         #[source]
-        source: tonic::transport::Error,
+        source: TlsError,
     },
 }
 
 /// A channel to the controller at `address`, which connects when it is first used and again after
 /// each loss. The controller must show a certificate of the identity's CA.
 pub fn connect(address: &str, identity: &Identity) -> Result<Channel, RpcError> {
-    let tls = ClientTlsConfig::new()
-        .domain_name(CONTROLLER)
-        .ca_certificate(Certificate::from_pem(&identity.ca))
-        .identity(tonic::transport::Identity::from_pem(&identity.certificate, &identity.key));
-    let endpoint = endpoint(address)?
-        .tls_config(tls)
-        .map_err(|source| RpcError::Identity { name: identity.name().to_owned(), source })?;
-    Ok(endpoint.connect_lazy())
+    let name = identity.name().to_owned();
+    let config = tls::config(&identity.ca, Some(identity));
+    let config = config.map_err(|source| RpcError::Identity { name, source })?;
+    Ok(channel(&endpoint(address)?, config))
 }
 
 /// The same for who has no identity yet and knows only the CA.
 pub(crate) fn connect_nameless(address: &str, ca: &str) -> Result<Channel, RpcError> {
-    let tls =
-        ClientTlsConfig::new().domain_name(CONTROLLER).ca_certificate(Certificate::from_pem(ca));
-    let endpoint = endpoint(address)?.tls_config(tls);
-    let endpoint =
-        endpoint.map_err(|source| RpcError::Identity { name: "the CA".to_owned(), source })?;
-    Ok(endpoint.connect_lazy())
+    let config = tls::config(ca, None);
+    let config =
+        config.map_err(|source| RpcError::Identity { name: "the CA".to_owned(), source })?;
+    Ok(channel(&endpoint(address)?, config))
+}
+
+fn channel(endpoint: &Endpoint, config: Arc<ClientConfig>) -> Channel {
+    let connect = move |to: Uri| tls::connect(to, Arc::clone(&config));
+    endpoint.connect_with_connector_lazy(tower::service_fn(connect))
 }
 
 /// A channel to a Unix socket on this machine.
@@ -150,14 +154,16 @@ pub fn causes(error: &(dyn Error + 'static)) -> String {
 
 fn endpoint(address: &str) -> Result<Endpoint, RpcError> {
     let bad = || RpcError::Address { address: address.to_owned() };
-    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| bad())?;
-    let uri = endpoint.uri();
-    if uri.scheme_str() != Some("https") || uri.port().is_none() {
+    let uri: Uri = address.parse().map_err(|_| bad())?;
+    let authority = uri.authority().filter(|authority| authority.port().is_some());
+    let (Some("https"), Some(authority)) = (uri.scheme_str(), authority) else {
         return Err(bad());
-    }
-    Ok(endpoint
+    };
+    // TLS is made by the connector here, so what is above must not make it once more.
+    let plain = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| bad())?;
+    Ok(plain
+        .origin(uri)
         .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true))

@@ -139,7 +139,8 @@ impl Ca {
 
     /// What clients trust, PEM.
     pub fn pem(&self) -> String {
-        pem::encode(&pem::Pem::new("CERTIFICATE", self.anchor().to_vec()))
+        let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+        pem::encode_config(&pem::Pem::new("CERTIFICATE", self.anchor().to_vec()), config)
     }
 
     /// When it stops being good, with whatever is above it.

@@ -17,11 +17,12 @@ const DEFAULT: SignedDuration = SignedDuration::from_hours(24 * 365);
 pub struct Lifetime(SignedDuration);
 
 impl Lifetime {
-    /// From when until when a certificate issued now is good: backdated by a day, but by a tenth of
-    /// its lifetime at most, and never beyond its CA's end. None when that has come.
+    /// From when until when a certificate issued now is good: never beyond its CA's end, and
+    /// backdated by a day, but at most by a tenth of what it has before it. None when the CA's end
+    /// has come.
     pub(super) fn from(self, now: Timestamp, ca_end: Timestamp) -> Option<Validity> {
-        let from = now - BACKDATED.min(self.0 / 10);
         let until = ca_end.min(now + self.0);
+        let from = now - BACKDATED.min(until.duration_since(now) / 10);
         (until > now).then_some(Validity { from, until })
     }
 }
@@ -93,7 +94,7 @@ mod tests {
             ("365d", far, Some((24 * 3600, 365 * 24 * 3600))),
             ("100h", far, Some((10 * 3600, 100 * 3600))),
             ("60s", far, Some((6, 60))),
-            ("60s", now + SignedDuration::from_secs(30), Some((6, 30))),
+            ("60s", now + SignedDuration::from_secs(30), Some((3, 30))),
             ("60s", now, None),
             ("60s", now - SignedDuration::from_secs(1), None),
         ] {

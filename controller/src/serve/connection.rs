@@ -21,6 +21,8 @@ use super::Trusted;
 use crate::api::Connection;
 use crate::authority::Shown;
 
+/// A certificate is good to the end of the second that it names.
+const LAST_SECOND: Duration = Duration::from_secs(1);
 /// How often the time of day is looked at, which may be set anew.
 const LOOK: Duration = Duration::from_secs(60);
 /// So that whoever retires the CA of its own certificate hears that it is done.
@@ -68,7 +70,7 @@ async fn lapse(shown: Option<Arc<Shown>>, mut trust: Trusted) -> &'static str {
             tokio::time::sleep(FAREWELL).await;
             return "the CA of its certificate was retired";
         }
-        let left = shown.expire_time.duration_since(clock::wall());
+        let left = (shown.expire_time + LAST_SECOND).duration_since(clock::wall());
         let Some(left) = Duration::try_from(left).ok().filter(|left| !left.is_zero()) else {
             return "its certificate has expired";
         };
