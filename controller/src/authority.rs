@@ -8,6 +8,7 @@
 mod ca;
 mod files;
 mod lifetime;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +18,6 @@ use gantry_runtime::identity::{self, Identity, IdentityError};
 use gantry_runtime::{clock, rpc};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use rustls::ServerConfig;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +26,7 @@ use tracing::{error, info};
 pub use self::ca::{Ca, CaError};
 use self::files::Files;
 pub use self::lifetime::Lifetime;
+pub use self::trust::{Shown, Trust};
 
 /// How often it is looked whether something of the controller's own is to be renewed.
 const LOOK: Duration = Duration::from_secs(60);
@@ -79,29 +78,6 @@ pub struct Authority {
     turn: Mutex<()>,
 }
 
-/// Who is trusted at a moment. It never changes; a change makes another one.
-pub struct Trust {
-    /// Signs what is signed from now on.
-    pub signing: Arc<Ca>,
-    /// The controller shows a certificate of this one. Another than `signing` while that one is
-    /// taking its place.
-    pub showing: Arc<Ca>,
-    /// The controller's own certificate, and the check of those of clients.
-    pub tls: Arc<ServerConfig>,
-    /// When the controller's own certificate is to be renewed.
-    renew_time: Timestamp,
-}
-
-/// The certificate that a client shows on a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
-    /// The [`Ca::id`] of the CA that signed it.
-    pub ca: String,
-    /// SHA-256 of its public key.
-    pub key_hash: Vec<u8>,
-    pub expire_time: Timestamp,
-}
-
 /// The authority cannot work, or cannot do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
@@ -115,7 +91,9 @@ pub enum AuthorityError {
     },
     #[error("{path} is there, but {missing} is not: both make the certificate authority", path = .path.display(), missing = .missing.display())]
     Half { path: PathBuf, missing: PathBuf },
-    #[error("the controller's own CA is being replaced: end that with `gantry authority retire`, and give a retiring CA after it")]
+    #[error(
+        "the controller's own CA is being replaced: end that with `gantry authority retire`, and give a retiring CA after it"
+    )]
     TwoReplacements,
     #[error("it is not a certificate signing request in PEM (PKCS #10)")]
     Request(#[source] rcgen::Error),
@@ -283,7 +261,10 @@ impl Authority {
                 let wait = left.min(self.operator_time()).clamp(SHORTEST, LOOK);
                 tokio::time::sleep(wait).await;
                 if let Err(failure) = self.renew_own() {
-                    error!(why = rpc::causes(&failure), "the controller's own certificates were not renewed; trying again");
+                    error!(
+                        why = rpc::causes(&failure),
+                        "the controller's own certificates were not renewed; trying again"
+                    );
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -337,60 +318,6 @@ impl Authority {
     }
 }
 
-impl Trust {
-    fn new(
-        signing: Arc<Ca>,
-        showing: Arc<Ca>,
-        names: &[String],
-        lifetime: Lifetime,
-    ) -> Result<Self, AuthorityError> {
-        let trusted = [Arc::clone(&signing), Arc::clone(&showing)];
-        let (tls, renew_time) = showing.tls(&trusted, names, lifetime)?;
-        Ok(Self { signing, showing, tls, renew_time })
-    }
-
-    /// Whether one CA is taking the place of another.
-    pub fn is_changing(&self) -> bool {
-        self.signing.id() != self.showing.id()
-    }
-
-    /// Every CA trusted, the one that signs first.
-    pub fn trusted(&self) -> impl Iterator<Item = &Arc<Ca>> {
-        std::iter::once(&self.signing).chain(self.is_changing().then_some(&self.showing))
-    }
-
-    /// The CA certificates to trust controllers by, PEM.
-    pub fn pem(&self) -> String {
-        self.trusted().map(|ca| ca.pem()).collect()
-    }
-
-    /// What a client shows, if a CA trusted signed it and it is good now.
-    pub fn read(&self, shown: &[CertificateDer<'_>]) -> Option<Shown> {
-        let ca = self.trusted().find(|ca| ca.verify(shown).is_ok())?;
-        let leaf = shown.first()?;
-        let expire_time = identity::Validity::of(leaf)?.until;
-        Some(Shown { ca: ca.id(), key_hash: key_hash(leaf)?, expire_time })
-    }
-
-    /// Whether the CA with this [`Ca::id`] is trusted.
-    pub fn trusts(&self, ca: &str) -> bool {
-        self.trusted().any(|trusted| trusted.id() == ca)
-    }
-
-    /// Whether an identity was signed by the CA that signs, and trusts those trusted now.
-    fn is_newest(&self, held: &Identity) -> bool {
-        let der = CertificateDer::from_pem_slice(held.certificate.as_bytes());
-        held.ca == self.pem() && der.is_ok_and(|der| self.signing.verify(&[der]).is_ok())
-    }
-}
-
-impl std::fmt::Debug for Trust {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut out = out.debug_struct("Trust");
-        out.field("signing", &self.signing).field("showing", &self.showing).finish_non_exhaustive()
-    }
-}
-
 /// SHA-256 of the public key in a certificate, DER.
 pub fn key_hash(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
@@ -405,7 +332,10 @@ pub fn requested_key_hash(request: &str) -> Result<Vec<u8>, AuthorityError> {
     Ok(Sha256::digest(key).to_vec())
 }
 
-fn read_given(certificate: Option<&Path>, key: Option<&Path>) -> Result<Option<Ca>, AuthorityError> {
+fn read_given(
+    certificate: Option<&Path>,
+    key: Option<&Path>,
+) -> Result<Option<Ca>, AuthorityError> {
     let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
     let failed = |source: CaError| {
         let path = if matches!(source, CaError::Key(_)) { key } else { certificate };

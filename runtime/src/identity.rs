@@ -102,10 +102,7 @@ impl Validity {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp());
         let validity = parsed.validity();
-        Some(Self {
-            from: time(validity.not_before).ok()?,
-            until: time(validity.not_after).ok()?,
-        })
+        Some(Self { from: time(validity.not_before).ok()?, until: time(validity.not_after).ok()? })
     }
 
     /// When to renew it: a quarter of its whole life before its end. Those who share out the

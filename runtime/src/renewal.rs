@@ -57,8 +57,8 @@ fn check(answer: &RenewResponse, held: &Identity) -> Result<(), &'static str> {
     }
     let der = CertificateDer::from_pem_slice(answer.certificate.as_bytes());
     let der = der.map_err(|_| "its certificate cannot be read")?;
-    let (_, parsed) = x509_parser::parse_x509_certificate(&der)
-        .map_err(|_| "its certificate cannot be read")?;
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(&der).map_err(|_| "its certificate cannot be read")?;
     let key = KeyPair::from_pem(&held.key).map_err(|_| "the key cannot be read")?;
     if parsed.public_key().raw != key.subject_public_key_info() {
         return Err("its certificate is over another key");

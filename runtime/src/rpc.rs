@@ -195,7 +195,10 @@ mod tests {
             assert_eq!(tls_refusal(&status), expected, "{words}");
             let why = why(&status);
             assert!(why.contains(&words), "{why}");
-            assert_eq!(why.contains("gantry join"), matches!(expected, Some(it) if it != TlsRefusal::TheirTime));
+            assert_eq!(
+                why.contains("gantry join"),
+                matches!(expected, Some(it) if it != TlsRefusal::TheirTime)
+            );
         }
     }
 }

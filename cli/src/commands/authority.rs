@@ -11,12 +11,15 @@ use crate::output::{self, Format};
 use crate::session::Session;
 
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
 To replace the CA while everything goes on:
   gantry authority rotate -m \"its key was on a lost laptop\"
   gantry authority              until it waits for nobody
   gantry renew                  for each operator's identity
-  gantry authority retire")]
+  gantry authority retire"
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Option<Action>,
@@ -93,7 +96,9 @@ fn show(authority: &v1::Authority) -> Result<()> {
         output::line(format_args!("waiting for {name}"))?;
     }
     if authority.certificates.len() > 1 && authority.waiting_for.is_empty() {
-        output::line("no appliance shows the old CA's certificates any more: gantry authority retire")?;
+        output::line(
+            "no appliance shows the old CA's certificates any more: gantry authority retire",
+        )?;
     }
     Ok(())
 }

@@ -50,8 +50,7 @@ pub(crate) async fn when_due(session: Session) -> Session {
     if !session.identity.validity().is_some_and(due) {
         return session;
     }
-    let renewing =
-        renewal::renew(session.channel(), &session.target.identity, &session.identity);
+    let renewing = renewal::renew(session.channel(), &session.target.identity, &session.identity);
     match tokio::time::timeout(PATIENCE, renewing).await {
         Ok(Ok(_)) => match Session::open(session.target.clone()) {
             Ok(renewed) => renewed,

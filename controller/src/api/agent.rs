@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
+use self::renewal::Renewal;
 use super::caller::{self, Caller};
 use super::error::ApiError;
 use super::{Calls, Control};
-use self::renewal::Renewal;
 use crate::publish::Shelf;
 use crate::state::State;
 use crate::store::{NewEvent, Severity};

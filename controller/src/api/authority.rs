@@ -43,8 +43,7 @@ impl AuthorityService for Calls {
         request: Request<pb::RetireAuthorityRequest>,
     ) -> Result<Response<pb::Authority>, Status> {
         let (actor, shown) = (caller::of(&request).actor(), caller::shown(&request));
-        let answer =
-            retire(&self.control, actor, shown.as_deref(), request.into_inner()).await;
+        let answer = retire(&self.control, actor, shown.as_deref(), request.into_inner()).await;
         Ok(Response::new(answer?))
     }
 }

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::error::ApiError;
-use super::{Calls, Caller, Control, caller};
+use super::{Caller, Calls, Control, caller};
 use crate::authority::{Shown, requested_key_hash};
 use crate::store::{Joined, NewEvent};
 

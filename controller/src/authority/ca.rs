@@ -20,9 +20,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime,
-};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use x509_parser::prelude::X509Certificate;
 
 use super::{AuthorityError, Lifetime, Signed, key_hash};
@@ -56,11 +54,15 @@ pub enum CaError {
     Time(String, Validity),
     #[error("{0} allows {1} CAs below it, and here are more")]
     PathLength(String, u32),
-    #[error("{0} was not signed by {1}, which comes after it: give the one that signs first, then who signed it, up to the root")]
+    #[error(
+        "{0} was not signed by {1}, which comes after it: give the one that signs first, then who signed it, up to the root"
+    )]
     Order(String, String),
     #[error("{0} has a part of its name twice, which is not supported")]
     Name(String),
-    #[error("the key cannot be read: give PKCS #8 in PEM without a password, such as from `openssl pkcs8 -topk8 -nocrypt`")]
+    #[error(
+        "the key cannot be read: give PKCS #8 in PEM without a password, such as from `openssl pkcs8 -topk8 -nocrypt`"
+    )]
     Key(#[source] rcgen::Error),
     #[error("the key is not that of {0}")]
     OtherKey(String),
@@ -95,7 +97,8 @@ impl Ca {
         if parsed[0].public_key().raw != key.subject_public_key_info() {
             return Err(CaError::OtherKey(subject(&parsed[0])));
         }
-        let issuer = Issuer::from_ca_cert_der(&chain[0], key).map_err(|_| CaError::Unreadable(1))?;
+        let issuer =
+            Issuer::from_ca_cert_der(&chain[0], key).map_err(|_| CaError::Unreadable(1))?;
         let ends = parsed.iter().map(|parsed| validity(parsed).until);
         let expire_time = ends.min().ok_or(CaError::Empty)?;
         let verifier = client_verifier([&chain[0]]).map_err(CaError::Rejected)?;
@@ -294,7 +297,9 @@ fn check(chain: &[X509Certificate<'_>], now: Timestamp) -> Result<(), CaError> {
         if now < validity.from || validity.until <= now {
             return Err(CaError::Time(name, validity));
         }
-        if let Some(limit) = limit.filter(|limit| usize::try_from(*limit).is_ok_and(|it| it < below)) {
+        if let Some(limit) =
+            limit.filter(|limit| usize::try_from(*limit).is_ok_and(|it| it < below))
+        {
             return Err(CaError::PathLength(name, limit));
         }
         if let Some(above) = chain.get(below + 1)

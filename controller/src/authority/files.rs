@@ -81,8 +81,7 @@ impl Files {
         }
         // A replacement that never began.
         let path = self.path(NEXT_KEY);
-        std::fs::remove_file(&path)
-            .map_err(|source| IdentityError::Write { path, source }.into())
+        std::fs::remove_file(&path).map_err(|source| IdentityError::Write { path, source }.into())
     }
 
     fn pair(&self, certificate: &str, key: &str) -> Result<Ca, AuthorityError> {
@@ -171,7 +170,10 @@ mod tests {
             files.put_next(&certificate, &key).unwrap();
             std::fs::remove_file(dir.path().join(missing)).unwrap();
             let error = Files::open(dir.path()).unwrap_err();
-            assert!(matches!(&error, AuthorityError::Half { missing: it, .. } if it.ends_with(missing)), "{error}");
+            assert!(
+                matches!(&error, AuthorityError::Half { missing: it, .. } if it.ends_with(missing)),
+                "{error}"
+            );
         }
     }
 }

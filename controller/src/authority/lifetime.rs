@@ -39,7 +39,8 @@ impl FromStr for Lifetime {
     fn from_str(text: &str) -> Result<Self, String> {
         let span = text.parse::<Span>();
         let length = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
-        let length = length.map_err(|_| "give days, hours, minutes or seconds, such as 90d, 12h or 60s")?;
+        let length =
+            length.map_err(|_| "give days, hours, minutes or seconds, such as 90d, 12h or 60s")?;
         if length < SHORTEST || length > LONGEST {
             return Err("certificates are good for 5s at least and 3650d at most".to_owned());
         }

@@ -2,6 +2,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
 use super::*;
@@ -79,16 +81,16 @@ fn while_a_ca_takes_the_place_of_another_both_are_trusted() {
     assert!(matches!(authority.rotate(), Err(AuthorityError::Turn(Refusal::UnderWay))));
     for trust in [&changing, &Authority::open(dir.path()).unwrap().trust()] {
         assert_eq!(trust.showing.id(), old.signing.id());
-        assert_eq!(trust.read(&[by_old.clone()]).unwrap().ca, old.signing.id());
-        assert_eq!(trust.read(&[by_new.clone()]).unwrap().ca, changing.signing.id());
+        assert_eq!(trust.read(std::slice::from_ref(&by_old)).unwrap().ca, old.signing.id());
+        assert_eq!(trust.read(std::slice::from_ref(&by_new)).unwrap().ca, changing.signing.id());
         assert_eq!(trust.pem(), format!("{}{}", changing.signing.pem(), old.signing.pem()));
     }
     assert_eq!(Identity::load(&admin).unwrap().ca, changing.pem(), "the first operator is served");
     let after = authority.retire().unwrap();
     for trust in [&after, &Authority::open(dir.path()).unwrap().trust()] {
         assert_eq!(trust.showing.id(), changing.signing.id());
-        assert_eq!(trust.read(&[by_old.clone()]), None);
-        assert!(trust.read(&[by_new.clone()]).is_some());
+        assert_eq!(trust.read(std::slice::from_ref(&by_old)), None);
+        assert!(trust.read(std::slice::from_ref(&by_new)).is_some());
         assert!(!trust.trusts(&old.signing.id()) && !trust.is_changing());
     }
     let held = Identity::load(&admin).unwrap();
@@ -99,7 +101,8 @@ fn while_a_ca_takes_the_place_of_another_both_are_trusted() {
 fn the_first_operator_keeps_its_key_and_stays_away_when_taken_away() {
     let dir = tempfile::tempdir().unwrap();
     let admin = dir.path().join("operators/admin");
-    let options = AuthorityOptions { certificate_lifetime: "5s".parse().unwrap(), ..Default::default() };
+    let options =
+        AuthorityOptions { certificate_lifetime: "5s".parse().unwrap(), ..Default::default() };
     let short = Authority::open_with(dir.path(), &options, &[]).unwrap();
     short.issue_operator("admin", &admin).unwrap();
     let before = Identity::load(&admin).unwrap();

@@ -1,8 +1,8 @@
 //! The way to the controller: a channel under the newest certificate, without a restart.
 //!
 //! The agents of an appliance share one identity. Any of them renews it, one at a time by a lock on
-//! a file beside it; all look at the files every so often and connect anew when they changed. A
-//! renewal that does not work is tried again, and costs nothing until the certificate expires.
+//! its folder; all look at the files every so often and connect anew when they changed. A renewal
+//! that does not work is tried again, and costs nothing until the certificate expires.
 
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
@@ -21,6 +21,10 @@ use crate::{clock, renewal, rpc};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+const NOT_RENEWED: &str =
+    "the certificate was not renewed; trying again, and going on with it until it expires";
+const UNUSABLE: &str = "the identity found cannot be used; going on with the one held";
 
 /// What streams take the newest channel from.
 #[derive(Clone, Debug)]
@@ -48,7 +52,10 @@ pub(super) struct Keeper {
 }
 
 /// The way under `identity`, and what keeps it.
-pub(super) fn open(options: &AgentOptions, identity: Identity) -> Result<(Way, Keeper), rpc::RpcError> {
+pub(super) fn open(
+    options: &AgentOptions,
+    identity: Identity,
+) -> Result<(Way, Keeper), rpc::RpcError> {
     let channel = rpc::connect(&options.controller, &identity)?;
     let (channel, newest) = watch::channel(channel);
     let asked = Arc::new(Notify::new());
@@ -115,9 +122,8 @@ impl Keeper {
     }
 
     fn is_due(&self) -> bool {
-        let due = |validity: crate::identity::Validity| {
-            validity.renew_time(self.delay) <= clock::wall()
-        };
+        let due =
+            |validity: crate::identity::Validity| validity.renew_time(self.delay) <= clock::wall();
         self.wanted || self.identity.validity().is_some_and(due)
     }
 
@@ -125,7 +131,7 @@ impl Keeper {
     fn look(&mut self) {
         match Identity::load(&self.dir) {
             Ok(found) => self.take(found),
-            Err(error) => self.complain(&rpc::causes(&error)),
+            Err(error) => self.complain(UNUSABLE, &rpc::causes(&error)),
         }
     }
 
@@ -134,7 +140,8 @@ impl Keeper {
             return;
         }
         if found.name() != self.identity.name() {
-            self.complain(&format!("it is for {} now: restart the agents", found.name()));
+            let why = format!("it is for {} now: restart the agents", found.name());
+            self.complain(UNUSABLE, &why);
             return;
         }
         // While somebody joins anew, a key and a certificate may not be each other's for a moment.
@@ -148,7 +155,7 @@ impl Keeper {
                 self.backoff.reset();
                 self.complaint.clear();
             }
-            Err(error) => self.complain(&rpc::causes(&error)),
+            Err(error) => self.complain(UNUSABLE, &rpc::causes(&error)),
         }
     }
 
@@ -172,12 +179,10 @@ impl Keeper {
     }
 
     fn lock(&self) -> Result<Option<File>, IdentityError> {
-        let path = self.dir.join("renewal.lock");
-        let failed = |source| IdentityError::Write { path: path.clone(), source };
-        let file = File::options().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+        let failed = |source| IdentityError::Write { path: self.dir.clone(), source };
+        let folder = File::open(&self.dir).map_err(failed)?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Some(folder)),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -185,16 +190,16 @@ impl Keeper {
 
     fn put_off(&mut self, why: &str) {
         self.next_try = clock::monotonic() + self.backoff.next_wait();
-        self.complain(why);
+        self.complain(NOT_RENEWED, why);
     }
 
-    fn complain(&mut self, why: &str) {
+    fn complain(&mut self, what: &str, why: &str) {
         if self.complaint == why {
             return;
         }
         why.clone_into(&mut self.complaint);
         let until = self.identity.validity().map(|validity| validity.until.to_string());
         let dir = self.dir.display();
-        warn!(%dir, until, why, "the certificate was not renewed; trying again, and going on with it until it expires");
+        warn!(%dir, until, why, "{what}");
     }
 }

@@ -34,10 +34,7 @@ pub enum TlsError {
 }
 
 /// TLS with a controller that has a certificate of a CA in `ca`, as `identity` or as nobody.
-pub(super) fn config(
-    ca: &str,
-    identity: Option<&Identity>,
-) -> Result<Arc<ClientConfig>, TlsError> {
+pub(super) fn config(ca: &str, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     for found in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         let found = found.map_err(|source| TlsError::Pem("ca.pem", source))?;

@@ -82,7 +82,10 @@ async fn identity_a_root_of_ones_own_signs() {
     let found = authority(&site).await;
     assert_eq!(found.certificates.len(), 1);
     assert_eq!(found.certificates[0].subject, "O=Hospital, CN=root");
-    assert!(!site.dir().join("controller/ca.pem").exists(), "no CA of the controller's own is made");
+    assert!(
+        !site.dir().join("controller/ca.pem").exists(),
+        "no CA of the controller's own is made"
+    );
     let refused = site.authority().rotate_authority(pb::RotateAuthorityRequest::default()).await;
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
@@ -99,7 +102,8 @@ async fn identity_an_intermediate_signs_and_gives_way_to_another_over_restarts()
     let first = intermediate(dir.path(), "first", &one).await;
     let second = intermediate(dir.path(), "second", &two).await;
     let mut site = Site::start_with(&first.arguments()).await;
-    let trusted = |site: &Site| std::fs::read_to_string(site.identity_of("lb1").join("ca.pem")).unwrap();
+    let trusted =
+        |site: &Site| std::fs::read_to_string(site.identity_of("lb1").join("ca.pem")).unwrap();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     let same = |trusted: &str, made: &[&Made]| {
         let made: String = made.iter().map(|made| read(&made.chain)).collect();

@@ -44,13 +44,11 @@ async fn shown_anew(site: &mut Site, before: &Identity) -> Identity {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn identity_certificates_renew_themselves_and_nobody_notices() {
-    let mut site = Site::start_with(&["--certificate-lifetime", "12s"]).await;
+    let mut site = Site::start_with(&["--certificate-lifetime", "16s"]).await;
     let backend = Backend::start("one", site.block.socket(20, 8000)).await;
     let listen = site.block.socket(10, 8000);
-    let service = pb::VirtualService {
-        health_check: Some(greeting_check("one")),
-        ..layer7(listen)
-    };
+    let service =
+        pb::VirtualService { health_check: Some(greeting_check("one")), ..layer7(listen) };
     site.create("web", service, vec![server("one", backend.address)]).await;
     site.up("web").await;
     let mut client = Client::connect(listen).await.unwrap();
@@ -60,7 +58,10 @@ async fn identity_certificates_renew_themselves_and_nobody_notices() {
     let third = shown_anew(&mut site, &second).await;
     client.echoes().await.unwrap();
     assert!(first.key == third.key, "the appliance keeps its key");
-    assert!(first.validity().unwrap().until < clock::wall(), "the first would not be good any more");
+    assert!(
+        first.validity().unwrap().until < clock::wall(),
+        "the first would not be good any more"
+    );
     // What is configured now arrives, and the checks never stopped.
     let request = pb::HaltRealServerRequest {
         name: "clusters/main/virtualServices/web/realServers/one".to_owned(),
@@ -123,10 +124,17 @@ async fn identity_the_command_renews_its_own_certificate() {
     let refused = gantry(&["overview"]).await;
     assert_eq!(refused.status.code(), Some(3));
     let words = "an operator needs a new identity from whoever runs the controller";
-    assert!(refused.err.contains("this certificate has expired") && refused.err.contains(words), "{}", refused.err);
+    assert!(
+        refused.err.contains("this certificate has expired") && refused.err.contains(words),
+        "{}",
+        refused.err
+    );
 }
 
-async fn watch(site: &Site, who: &Identity) -> Result<Streaming<agent_pb::WatchConfigResponse>, Status> {
+async fn watch(
+    site: &Site,
+    who: &Identity,
+) -> Result<Streaming<agent_pb::WatchConfigResponse>, Status> {
     let channel = rpc::connect(&site.url, who).unwrap();
     let agent = agent_pb::AgentIdentity {
         appliance: LB1.to_owned(),
@@ -153,7 +161,11 @@ async fn identity_open_streams_end_with_their_certificate() {
     assert!(why.contains("this certificate has expired") && why.contains("gantry join"), "{why}");
 }
 
-async fn renew(site: &Site, who: &Identity, request: String) -> Result<agent_pb::RenewResponse, Status> {
+async fn renew(
+    site: &Site,
+    who: &Identity,
+    request: String,
+) -> Result<agent_pb::RenewResponse, Status> {
     let channel = rpc::connect(&site.url, who).unwrap();
     let request = agent_pb::RenewRequest { certificate_request: request };
     Ok(EnrollmentServiceClient::new(channel).renew(request).await?.into_inner())

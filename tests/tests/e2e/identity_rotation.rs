@@ -78,7 +78,10 @@ async fn identity_another_ca_takes_over_under_traffic() {
     assert_eq!(states(&both), [State::Signing, State::Retiring]);
     assert_eq!(both.certificates[1].fingerprint, before.certificates[0].fingerprint);
     client.echoes().await.unwrap();
-    assert_eq!(site.events(LB1).await.iter().filter(|it| it.r#type == "CERTIFICATE_RENEWED").count(), 1);
+    assert_eq!(
+        site.events(LB1).await.iter().filter(|it| it.r#type == "CERTIFICATE_RENEWED").count(),
+        1
+    );
     // An appliance may join meanwhile, with a token that names the CA shown.
     join::join(&site.url, &site.invite("lb2").await, &site.identity_of("lb2")).await.unwrap();
     let lb2 = std::fs::read_to_string(site.identity_of("lb2").join("ca.pem")).unwrap();
@@ -147,7 +150,10 @@ async fn identity_a_replacement_survives_the_death_of_everybody() {
     site.authority().retire_authority(request).await.unwrap();
     site.restart_controller_with("controller-after", &[]).await;
     let after = authority(&site).await;
-    assert_eq!((states(&after), &after.certificates[0].fingerprint), (vec![State::Signing], &signing));
+    assert_eq!(
+        (states(&after), &after.certificates[0].fingerprint),
+        (vec![State::Signing], &signing)
+    );
     site.agents_report().await;
     client.echoes().await.unwrap();
 }
@@ -161,7 +167,8 @@ async fn identity_who_slept_through_a_replacement_is_told_to_join_again() {
     let appliance = LB1.to_owned();
     let agent = agent_pb::AgentIdentity { appliance, kind: Kind::L4.into(), ..Default::default() };
     let request = agent_pb::WatchConfigRequest { agent: Some(agent), ..Default::default() };
-    let mut stream = AgentServiceClient::new(channel).watch_config(request).await.unwrap().into_inner();
+    let mut stream =
+        AgentServiceClient::new(channel).watch_config(request).await.unwrap().into_inner();
     stream.message().await.unwrap().expect("a snapshot");
     let (agent, checks) = (site.agent_l7.as_mut().unwrap(), site.healthd.as_mut().unwrap());
     checks.kill();
@@ -178,7 +185,8 @@ async fn identity_who_slept_through_a_replacement_is_told_to_join_again() {
     assert!(ended.is_err(), "{ended:?}");
     let agent = site.agent_l7.as_ref().unwrap();
     agent.thaw();
-    let words = "its CA was replaced while this one was away, and then an appliance has to join again";
+    let words =
+        "its CA was replaced while this one was away, and then an appliance has to join again";
     agent.says(&["no controller", words]).await;
     client.echoes().await.unwrap();
     // Joining into the same folder is all: a running agent finds the files.

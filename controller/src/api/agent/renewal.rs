@@ -11,9 +11,9 @@ use crate::authority::{Shown, Trust};
 pub(super) struct Renewal {
     trust: watch::Receiver<Arc<Trust>>,
     shown: Option<Arc<Shown>>,
-    /// The CAs that were trusted when the agent was asked last, or when its stream began.
+    /// The CAs that were trusted when the agent was asked last.
     asked: Option<Vec<String>>,
-    /// What is trusted shrank while the stream was open.
+    /// How many were trusted when it was looked at last.
     before: usize,
 }
 

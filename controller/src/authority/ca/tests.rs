@@ -51,12 +51,12 @@ fn a_root_and_an_intermediate_can_sign() {
 fn what_another_ca_of_the_same_root_signed_is_not_good_for_clients() {
     let top = root(ca("top", None));
     let [ours, theirs] = ["ours", "theirs"].map(|name| below(ca(name, Some(0)), &top));
-    let [ours, theirs] = [ours, theirs]
-        .map(|it| Ca::read(&chain(&[&it, &top]), &it.key().serialize_pem()).unwrap());
+    let [ours, theirs] =
+        [ours, theirs].map(|it| Ca::read(&chain(&[&it, &top]), &it.key().serialize_pem()).unwrap());
     let (_, request) = identity::new_key().unwrap();
     let signed = theirs.sign("users/admin", &request, Lifetime::default()).unwrap();
     let leaf = CertificateDer::from_pem_slice(signed.pem.as_bytes()).unwrap();
-    theirs.verify(&[leaf.clone()]).unwrap();
+    theirs.verify(std::slice::from_ref(&leaf)).unwrap();
     ours.verify(&[leaf, theirs.chain[0].clone()]).unwrap_err();
 }
 
