@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments, what it calls and what it prints.
 
 mod apply;
+mod authority;
 mod completions;
 mod context;
 mod create;
@@ -16,6 +17,7 @@ pub(crate) mod lists;
 mod overview;
 mod plan;
 mod rollback;
+mod renew;
 mod serve;
 mod set;
 mod wait;
@@ -87,6 +89,10 @@ enum Command {
     Invite(join::Invite),
     /// Buy this appliance's certificate with a token
     Join(join::Join),
+    /// Renew the certificate that this command calls with
+    Renew(renew::Renew),
+    /// Show the certificate authority, or replace it
+    Authority(authority::Arguments),
     /// Keep the addresses of controllers and whom to call them as
     #[command(subcommand)]
     Context(context::Action),
@@ -120,6 +126,10 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Ok(session) => session,
         Err(error) => return Err(explain(error, None).await),
     };
+    let session = match command {
+        Command::Renew(_) => session,
+        _ => renew::when_due(session).await,
+    };
     let done = match command {
         Command::Overview(arguments) => overview::run(arguments, &session).await,
         Command::Get(arguments) => get::run(arguments, &session).await,
@@ -138,6 +148,8 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Diff(arguments) => diff::run(arguments, &session).await,
         Command::Rollback(arguments) => rollback::run(arguments, &session).await,
         Command::Invite(invite) => join::invite(invite, &session).await,
+        Command::Renew(renew) => renew::renew(renew, &session).await,
+        Command::Authority(arguments) => authority::run(arguments, &session).await,
         Command::Join(_)
         | Command::Context(_)
         | Command::Explain(_)

@@ -95,6 +95,13 @@ fn of_status(status: &Status, target: &Target, caller: &str) -> Failure {
 fn unreachable(status: &Status, target: &Target) -> String {
     let cause = std::error::Error::source(status)
         .map_or_else(|| status.message().to_owned(), gantry_runtime::rpc::causes);
+    if let Some(refusal) = gantry_runtime::rpc::tls_refusal(status) {
+        let (controller, dir) = (&target.controller, target.identity.display());
+        return format!(
+            "cannot reach the controller at {controller}: {cause}\n  {refusal}\n  the identity is in \
+             {dir}"
+        );
+    }
     let advice = if cause.contains("peer certificate") {
         format!("what answers there has no certificate of the CA in {}", target.identity.display())
     } else {

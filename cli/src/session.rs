@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use gantry_model::name::ClusterName;
 use gantry_proto::v1::ListClustersRequest;
+use gantry_proto::v1::authority_service_client::AuthorityServiceClient;
 use gantry_proto::v1::balancer_service_client::BalancerServiceClient;
 use gantry_proto::v1::config_service_client::ConfigServiceClient;
 use gantry_proto::v1::fleet_service_client::FleetServiceClient;
@@ -73,6 +74,7 @@ pub(crate) struct Session {
     pub(crate) target: Target,
     /// The resource name in the certificate.
     pub(crate) caller: String,
+    pub(crate) identity: Identity,
     channel: Timed,
 }
 
@@ -110,7 +112,15 @@ impl Session {
         let identity = Identity::load(&target.identity)?;
         let channel = rpc::connect(&target.controller, &identity)?;
         let channel = Timed::new(channel, target.timeout);
-        Ok(Self { target, caller: identity.name().to_owned(), channel })
+        Ok(Self { target, caller: identity.name().to_owned(), identity, channel })
+    }
+
+    pub(crate) fn channel(&self) -> Timed {
+        self.channel.clone()
+    }
+
+    pub(crate) fn authority(&self) -> AuthorityServiceClient<Timed> {
+        AuthorityServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn balancer(&self) -> BalancerServiceClient<Timed> {

@@ -1,6 +1,7 @@
 //! The gRPC services: one file each. Each call is: who asks, what is asked, decide, answer.
 
 mod agent;
+mod authority;
 mod balancer;
 mod caller;
 mod config;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gantry_model::name::ServiceName;
 use gantry_proto::agent::v1::agent_service_server::AgentServiceServer;
 use gantry_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
+use gantry_proto::v1::authority_service_server::AuthorityServiceServer;
 use gantry_proto::v1::balancer_service_server::BalancerServiceServer;
 use gantry_proto::v1::config_service_server::ConfigServiceServer;
 use gantry_proto::v1::fleet_service_server::FleetServiceServer;
@@ -28,7 +30,7 @@ use gantry_runtime::clock;
 use parking_lot::Mutex;
 use tonic::service::Routes;
 
-pub use self::caller::Caller;
+pub use self::caller::{Caller, Connection};
 use self::caller::{known_only, operators_only};
 use self::error::ApiError;
 use crate::authority::Authority;
@@ -139,6 +141,7 @@ pub fn routes(control: &Arc<Control>) -> Result<Routes, tonic_reflection::server
     Ok(Routes::new(health)
         .add_service(known_only(reflection().build_v1()?))
         .add_service(known_only(reflection().build_v1alpha()?))
+        .add_service(operators_only(AuthorityServiceServer::new(calls.clone())))
         .add_service(operators_only(BalancerServiceServer::new(calls.clone())))
         .add_service(operators_only(config.max_decoding_message_size(LARGEST_DOCUMENT)))
         .add_service(operators_only(FleetServiceServer::new(calls.clone())))

@@ -1,39 +1,88 @@
-//! The controller's own certificate authority.
+//! Whom the controller trusts, and what it signs with.
 //!
-//! It signs what it decided itself: of a request only the public key counts, never the name, usage
-//! or validity asked for. Names are URIs (`gantry:clusters/main/appliances/lb1`), so that a
-//! certificate says which resource its holder is.
+//! One CA signs; while it is taking the place of another, both are trusted and the controller shows
+//! a certificate of the older one, which everybody knows. All of it changes on the running system:
+//! connections look at the newest [`Trust`]. The CAs are the controller's own ([`files`]) or the
+//! operator's, given as files.
+
+mod ca;
+mod files;
+mod lifetime;
+mod trust;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use gantry_runtime::identity::{self, CONTROLLER, Identity, IdentityError, URI_SCHEME};
-use gantry_runtime::{clock, join};
-use jiff::{SignedDuration, Timestamp};
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use gantry_runtime::identity::{self, Identity, IdentityError};
+use gantry_runtime::{clock, rpc};
+use jiff::Timestamp;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 
-const CA_VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
-const LEAF_VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365);
-/// Clocks of appliances may be behind.
-const BACKDATED: SignedDuration = SignedDuration::from_hours(24);
+pub use self::ca::{Ca, CaError};
+use self::files::Files;
+pub use self::lifetime::Lifetime;
+pub use self::trust::{Shown, Trust};
 
 /// What the authority keeps in its folder: files, and folders with all that is in them.
-const OWN: [&str; 3] = ["ca.pem", "ca-key.pem", "operators"];
+const OWN: [&str; 5] = ["ca.pem", "ca-key.pem", "next-ca.pem", "next-ca-key.pem", "operators"];
 
-/// A CA certificate and its key.
-pub struct Authority {
-    pem: String,
-    der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+/// How often it is looked whether something of the controller's own is to be renewed.
+const LOOK: Duration = Duration::from_secs(60);
+/// So that certificates which end with their CA do not keep it busy.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// Until what could not be renewed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What the controller is told of certificates on its command line.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct AuthorityOptions {
+    /// How long certificates are good that are issued from now on: 90d, 12h, 60s. They are renewed
+    /// by themselves when a quarter of that is left.
+    #[arg(long, env = "GANTRY_CERTIFICATE_LIFETIME", value_name = "TIME")]
+    #[arg(default_value_t, help_heading = "Certificates")]
+    pub certificate_lifetime: Lifetime,
+    /// Sign with this CA and not with one of the controller's own: PEM, the certificate that signs
+    /// first, then who signed it, up to the one that clients are to trust.
+    #[arg(long, env = "GANTRY_CA_CERTIFICATE", value_name = "FILE", requires = "ca_key")]
+    #[arg(help_heading = "Certificates")]
+    pub ca_certificate: Option<PathBuf>,
+    /// Its key: PKCS #8 in PEM.
+    #[arg(long, env = "GANTRY_CA_KEY", value_name = "FILE", requires = "ca_certificate")]
+    #[arg(help_heading = "Certificates")]
+    pub ca_key: Option<PathBuf>,
+    /// The CA that signed before, while all change to the present one: it stays trusted until the
+    /// controller is started without this option.
+    #[arg(long, env = "GANTRY_RETIRING_CA_CERTIFICATE", value_name = "FILE")]
+    #[arg(requires = "retiring_ca_key", help_heading = "Certificates")]
+    pub retiring_ca_certificate: Option<PathBuf>,
+    /// Its key: PKCS #8 in PEM.
+    #[arg(long, env = "GANTRY_RETIRING_CA_KEY", value_name = "FILE")]
+    #[arg(requires = "retiring_ca_certificate", help_heading = "Certificates")]
+    pub retiring_ca_key: Option<PathBuf>,
 }
 
-/// The authority cannot work.
+/// The certificate authority, as it is now and as it changes.
+#[derive(Debug)]
+pub struct Authority {
+    /// Absent while CAs are given as files, which only a restart changes.
+    files: Option<Files>,
+    lifetime: Lifetime,
+    /// What the controller is reached under.
+    names: Vec<String>,
+    /// The identity of the first operator, which the controller keeps good itself.
+    operator: PathBuf,
+    trust: watch::Sender<Arc<Trust>>,
+    /// Held by whoever changes it.
+    turn: Mutex<()>,
+}
+
+/// The authority cannot work, or cannot do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     #[error(transparent)]
@@ -42,16 +91,45 @@ pub enum AuthorityError {
     Ca {
         path: PathBuf,
         #[source]
-        source: rcgen::Error,
+        source: CaError,
     },
     #[error("{path} is there, but {missing} is not: both make the certificate authority", path = .path.display(), missing = .missing.display())]
     Half { path: PathBuf, missing: PathBuf },
+    #[error(
+        "the controller's own CA is being replaced: end that with `gantry authority retire`, and give a retiring CA after it"
+    )]
+    TwoReplacements,
     #[error("it is not a certificate signing request in PEM (PKCS #10)")]
     Request(#[source] rcgen::Error),
     #[error("signing a certificate")]
     Sign(#[source] rcgen::Error),
+    #[error("the CA expired at {0}: nothing it signs would be accepted")]
+    Expired(Timestamp),
     #[error("{0:?} cannot stand in a certificate as a name")]
     Name(String),
+    #[error("setting up TLS")]
+    Tls(#[source] rustls::Error),
+    #[error("{0}")]
+    Turn(Refusal),
+}
+
+/// Why the CA is not replaced now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the CA is being replaced already: end that with `gantry authority retire`")]
+    UnderWay,
+    #[error("the CA is not being replaced: begin with `gantry authority rotate`")]
+    NotUnderWay,
+    #[error(
+        "the CA is given as files: start the controller with the new one as --ca-certificate and \
+         --ca-key and the present one as --retiring-ca-certificate and --retiring-ca-key"
+    )]
+    Given,
+    #[error(
+        "the retiring CA is given as a file: start the controller without \
+         --retiring-ca-certificate and --retiring-ca-key"
+    )]
+    RetiringGiven,
 }
 
 /// A certificate signed, PEM, and SHA-256 of its public key.
@@ -59,86 +137,188 @@ pub enum AuthorityError {
 pub struct Signed {
     pub pem: String,
     pub key_hash: Vec<u8>,
+    pub expire_time: Timestamp,
 }
 
 impl Authority {
-    /// Reads the authority in `dir`, or makes one there.
+    /// Reads the controller's own authority in `dir`, or makes one there.
     pub fn open(dir: &Path) -> Result<Self, AuthorityError> {
-        let (certificate, key) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
-        match (certificate.exists(), key.exists()) {
-            (true, true) => {}
-            (false, false) => create(&certificate, &key)?,
-            // The start that made the key was cut short. Certificates that were signed with it, if
-            // there are any, pass as before: the new one has the same name and key.
-            (false, true) => certify(&certificate, &key)?,
-            (true, false) => return Err(AuthorityError::Half { path: certificate, missing: key }),
-        }
-        let read = |path: &Path| {
-            let failed = |source| IdentityError::Read { path: path.to_owned(), source };
-            std::fs::read_to_string(path).map_err(failed)
+        Self::open_with(dir, &AuthorityOptions::default(), &[])
+    }
+
+    /// The same with CAs of the operator's, for a controller that is reached under `names`.
+    pub fn open_with(
+        dir: &Path,
+        options: &AuthorityOptions,
+        names: &[String],
+    ) -> Result<Self, AuthorityError> {
+        let given = read_given(options.ca_certificate.as_deref(), options.ca_key.as_deref())?;
+        let (retiring, key) = (&options.retiring_ca_certificate, &options.retiring_ca_key);
+        let retiring = read_given(retiring.as_deref(), key.as_deref())?;
+        let (files, signing, before) = match given {
+            Some(signing) => (None, signing, None),
+            None => {
+                let (files, held) = Files::open(dir)?;
+                match held.next {
+                    Some(next) => (Some(files), next, Some(held.present)),
+                    None => (Some(files), held.present, None),
+                }
+            }
         };
-        let failed = |source| AuthorityError::Ca { path: certificate.clone(), source };
-        let pem = read(&certificate)?;
-        let key_pair = KeyPair::from_pem(&read(&key)?)
-            .map_err(|source| AuthorityError::Ca { path: key, source })?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, key_pair).map_err(failed)?;
-        let der = CertificateDer::from_pem_slice(pem.as_bytes())
-            .map_err(|_| failed(rcgen::Error::CouldNotParseCertificate))?;
-        Ok(Self { pem, der, issuer })
+        let (signing, showing) = match (before, retiring) {
+            (Some(_), Some(_)) => return Err(AuthorityError::TwoReplacements),
+            (Some(before), None) | (None, Some(before)) => (Arc::new(signing), Arc::new(before)),
+            (None, None) => {
+                let signing = Arc::new(signing);
+                (Arc::clone(&signing), signing)
+            }
+        };
+        let lifetime = options.certificate_lifetime;
+        let trust = Trust::new(signing, showing, names, lifetime)?;
+        Ok(Self {
+            files,
+            lifetime,
+            names: names.to_owned(),
+            operator: dir.join("operators").join("admin"),
+            trust: watch::Sender::new(Arc::new(trust)),
+            turn: Mutex::new(()),
+        })
     }
 
-    pub fn pem(&self) -> &str {
-        &self.pem
+    /// Who is trusted now.
+    pub fn trust(&self) -> Arc<Trust> {
+        Arc::clone(&self.trust.borrow())
     }
 
-    pub fn der(&self) -> &CertificateDer<'static> {
-        &self.der
+    /// Follows who is trusted.
+    pub fn watch(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
     }
 
-    /// SHA-256 of the CA certificate, as join tokens carry it.
+    /// The CA certificates to trust controllers by, PEM.
+    pub fn pem(&self) -> String {
+        self.trust().pem()
+    }
+
+    /// SHA-256 of what the controller is known by now, as join tokens carry it.
     pub fn fingerprint(&self) -> String {
-        join::fingerprint(&self.der)
-    }
-
-    /// A new key and a certificate for the controller itself, reached under `names` too.
-    pub fn issue_server(&self, names: &[String]) -> Result<(Vec<u8>, KeyPair), AuthorityError> {
-        let mut params = leaf(CONTROLLER, ExtendedKeyUsagePurpose::ServerAuth);
-        let always = [CONTROLLER, "localhost", "127.0.0.1", "::1"];
-        for name in always.into_iter().chain(names.iter().map(String::as_str)) {
-            params.subject_alt_names.push(match name.parse() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(
-                    name.try_into().map_err(|_| AuthorityError::Name(name.to_owned()))?,
-                ),
-            });
-        }
-        let key = KeyPair::generate().map_err(AuthorityError::Sign)?;
-        let signed = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Sign)?;
-        Ok((signed.der().to_vec(), key))
+        self.trust().showing.fingerprint()
     }
 
     /// A certificate for the holder of the key in `request`, who is `name`.
     pub fn sign(&self, name: &str, request: &str) -> Result<Signed, AuthorityError> {
-        let mut request =
-            CertificateSigningRequestParams::from_pem(request).map_err(AuthorityError::Request)?;
-        request.params = client(name)?;
-        let signed = request.signed_by(&self.issuer).map_err(AuthorityError::Sign)?;
-        let key_hash = key_hash_of(&signed);
-        Ok(Signed { pem: signed.pem(), key_hash })
+        self.trust().signing.sign(name, request, self.lifetime)
     }
 
     /// Makes an identity for an operator in `dir`.
     pub fn issue_operator(&self, user: &str, dir: &Path) -> Result<(), AuthorityError> {
         let (key, request) = identity::new_key()?;
         let signed = self.sign(&format!("users/{user}"), &request)?;
-        Identity::save(dir, &self.pem, &signed.pem, &key)?;
+        Identity::save(dir, &self.pem(), &signed.pem, &key)?;
         Ok(())
     }
-}
 
-impl std::fmt::Debug for Authority {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Authority").field("fingerprint", &self.fingerprint()).finish()
+    /// Begins to replace the CA: a new one signs from now on.
+    pub fn rotate(&self) -> Result<Arc<Trust>, AuthorityError> {
+        let _turn = self.turn.lock();
+        let trust = self.trust();
+        let files = self.files.as_ref().ok_or(AuthorityError::Turn(Refusal::Given))?;
+        if trust.is_changing() {
+            return Err(AuthorityError::Turn(Refusal::UnderWay));
+        }
+        let making = |source| AuthorityError::Ca { path: PathBuf::from("a new CA"), source };
+        let (next, certificate, key) = Ca::generate().map_err(making)?;
+        let showing = Arc::clone(&trust.showing);
+        let next = Trust::new(Arc::new(next), showing, &self.names, self.lifetime)?;
+        files.put_next(&certificate, &key)?;
+        Ok(self.follow(next))
+    }
+
+    /// Ends the replacement: the older CA is trusted no longer.
+    pub fn retire(&self) -> Result<Arc<Trust>, AuthorityError> {
+        let _turn = self.turn.lock();
+        let trust = self.trust();
+        self.may_retire(&trust).map_err(AuthorityError::Turn)?;
+        let signing = Arc::clone(&trust.signing);
+        let next = Trust::new(Arc::clone(&signing), signing, &self.names, self.lifetime)?;
+        if let Some(files) = &self.files {
+            files.promote()?;
+        }
+        Ok(self.follow(next))
+    }
+
+    /// Whether there is something to retire, and it can be done here.
+    pub fn may_retire(&self, trust: &Trust) -> Result<(), Refusal> {
+        match &self.files {
+            _ if !trust.is_changing() => Err(Refusal::NotUnderWay),
+            Some(files) if files.has_next() => Ok(()),
+            _ => Err(Refusal::RetiringGiven),
+        }
+    }
+
+    /// Keeps the controller's own certificate and the first operator's good, until stopped.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        let forever = async {
+            loop {
+                let left = self.trust().renew_time.duration_since(clock::wall());
+                let left = Duration::try_from(left).unwrap_or_default();
+                let wait = left.min(self.operator_time()).clamp(SHORTEST, LOOK);
+                tokio::time::sleep(wait).await;
+                if let Err(failure) = self.renew_own() {
+                    error!(
+                        why = rpc::causes(&failure),
+                        "the controller's own certificates were not renewed; trying again"
+                    );
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        // Cancel safe: nothing is half done where it waits.
+        let _stopped = stop.run_until_cancelled(forever).await;
+    }
+
+    /// Renews what is due of the controller's own.
+    pub fn renew_own(&self) -> Result<(), AuthorityError> {
+        let _turn = self.turn.lock();
+        let trust = self.trust();
+        if trust.renew_time <= clock::wall() {
+            let (signing, showing) = (Arc::clone(&trust.signing), Arc::clone(&trust.showing));
+            let next = Trust::new(signing, showing, &self.names, self.lifetime)?;
+            info!(next_time = %next.renew_time, "renewed the controller's own certificate");
+            self.trust.send_replace(Arc::new(next));
+        }
+        self.renew_operator()
+    }
+
+    /// From now on `trust` holds. Everybody sees it before this comes back.
+    fn follow(&self, trust: Trust) -> Arc<Trust> {
+        let trust = Arc::new(trust);
+        self.trust.send_replace(Arc::clone(&trust));
+        if let Err(failure) = self.renew_operator() {
+            error!(why = rpc::causes(&failure), "the first operator's certificate was not renewed");
+        }
+        trust
+    }
+
+    /// Gives the first operator what it lacks. Where its files were taken away, they stay away.
+    fn renew_operator(&self) -> Result<(), AuthorityError> {
+        let Ok(held) = Identity::load(&self.operator) else { return Ok(()) };
+        let trust = self.trust();
+        if trust.is_newest(&held) && self.operator_time() > Duration::ZERO {
+            return Ok(());
+        }
+        let signed = self.sign(held.name(), &held.request(&self.operator)?)?;
+        Identity::replace(&self.operator, &trust.pem(), &signed.pem)?;
+        info!(dir = %self.operator.display(), until = %signed.expire_time, "renewed the identity of the first operator");
+        Ok(())
+    }
+
+    /// Until the first operator's certificate is to be renewed.
+    fn operator_time(&self) -> Duration {
+        let held = Identity::load(&self.operator).ok().and_then(|held| held.validity());
+        let Some(validity) = held else { return LOOK };
+        let left = validity.renew_time(0.0).duration_since(clock::wall());
+        Duration::try_from(left).unwrap_or_default()
     }
 }
 
@@ -166,60 +346,29 @@ pub fn key_hash(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(Sha256::digest(parsed.public_key().raw).to_vec())
 }
 
-fn key_hash_of(certificate: &Certificate) -> Vec<u8> {
-    key_hash(certificate.der()).expect("a certificate just made can be parsed")
+/// SHA-256 of the public key in a certificate request, PEM, which must be signed by that key.
+pub fn requested_key_hash(request: &str) -> Result<Vec<u8>, AuthorityError> {
+    let request = rcgen::CertificateSigningRequestParams::from_pem(request);
+    let request = request.map_err(AuthorityError::Request)?;
+    let key = rcgen::PublicKeyData::subject_public_key_info(&request.public_key);
+    Ok(Sha256::digest(key).to_vec())
 }
 
-fn create(certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
-    let pair = KeyPair::generate().map_err(AuthorityError::Sign)?;
-    // The key first: a certificate alone is good for nothing.
-    identity::write_private(key, &pair.serialize_pem())?;
-    certify(certificate, key)
+fn read_given(
+    certificate: Option<&Path>,
+    key: Option<&Path>,
+) -> Result<Option<Ca>, AuthorityError> {
+    let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
+    let failed = |source: CaError| {
+        let path = if matches!(source, CaError::Key(_)) { key } else { certificate };
+        AuthorityError::Ca { path: path.to_owned(), source }
+    };
+    Ca::read(&read_file(certificate)?, &read_file(key)?).map(Some).map_err(failed)
 }
 
-/// Makes the certificate for a key that is there.
-fn certify(certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
-    let pem = std::fs::read_to_string(key)
-        .map_err(|source| IdentityError::Read { path: key.to_owned(), source })?;
-    let pair = KeyPair::from_pem(&pem)
-        .map_err(|source| AuthorityError::Ca { path: key.to_owned(), source })?;
-    let mut params = CertificateParams::default();
-    let now = clock::wall();
-    params.distinguished_name.push(DnType::CommonName, "Gantry CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = asn1_time(now - BACKDATED);
-    params.not_after = asn1_time(now + CA_VALIDITY);
-    let made = params.self_signed(&pair).map_err(AuthorityError::Sign)?;
-    identity::write_private(certificate, &made.pem())?;
-    Ok(())
-}
-
-fn client(name: &str) -> Result<CertificateParams, AuthorityError> {
-    let mut params = leaf(name, ExtendedKeyUsagePurpose::ClientAuth);
-    let uri = format!("{URI_SCHEME}{name}");
-    let uri = uri.try_into().map_err(|_| AuthorityError::Name(name.to_owned()))?;
-    params.subject_alt_names.push(SanType::URI(uri));
-    Ok(params)
-}
-
-fn leaf(common_name: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    let now = clock::wall();
-    let short = common_name.rsplit('/').next().unwrap_or(common_name);
-    params.distinguished_name.push(DnType::CommonName, short);
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![usage];
-    params.use_authority_key_identifier_extension = true;
-    params.not_before = asn1_time(now - BACKDATED);
-    params.not_after = asn1_time(now + LEAF_VALIDITY);
-    params
-}
-
-fn asn1_time(time: Timestamp) -> time::OffsetDateTime {
-    time::OffsetDateTime::from_unix_timestamp(time.as_second())
-        .expect("a time within a lifetime of now is in range")
+fn read_file(path: &Path) -> Result<String, AuthorityError> {
+    let failed = |source| IdentityError::Read { path: path.to_owned(), source };
+    Ok(std::fs::read_to_string(path).map_err(failed)?)
 }
 
 #[cfg(test)]

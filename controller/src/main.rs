@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use gantry_controller::api::{self, Control};
-use gantry_controller::authority::Authority;
+use gantry_controller::authority::{Authority, AuthorityOptions};
 use gantry_controller::folder::StateFolder;
 use gantry_controller::serve;
 use gantry_controller::store::{Store, StoreError};
@@ -43,6 +43,8 @@ struct Options {
     #[arg(long = "name", env = "GANTRY_NAMES", value_name = "NAME", value_delimiter = ',')]
     names: Vec<String>,
     #[command(flatten)]
+    authority: AuthorityOptions,
+    #[command(flatten)]
     log: LogOptions,
 }
 
@@ -67,21 +69,26 @@ async fn main() -> ExitCode {
 async fn run(options: Options) -> anyhow::Result<Ended> {
     shell::raise_file_limit();
     let folder = StateFolder::hold(&options.state)?.whole()?;
-    let authority = Arc::new(Authority::open(&options.state)?);
+    let authority = Authority::open_with(&options.state, &options.authority, &options.names)?;
+    let authority = Arc::new(authority);
+    if let Err(failure) = authority.renew_own() {
+        error!(why = rpc::causes(&failure), "the first operator's certificate was not renewed");
+    }
     first_operator(&authority, &options.state)?;
     let store = Store::open(&folder.database()).await.map_err(with_way_out)?;
     let revision = store.state().revision;
     let control = Control::new(store, Arc::clone(&authority)).await.map_err(with_way_out)?;
     let control = Arc::new(control);
-    let tls = serve::tls(&authority, &options.names)?;
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("listening on {}", options.listen))?;
     info!(address = %listener.local_addr()?, %revision, "serving");
     let mut tasks = Tasks::new();
     let (routes, stop) = (api::routes(&control)?, tasks.stop());
+    let trust = authority.watch();
+    tasks.start("authority", authority.keep(tasks.stop()));
     tasks.start("serve", async move {
-        if let Err(failure) = serve::serve(listener, tls, routes, stop).await {
+        if let Err(failure) = serve::serve(listener, trust, routes, stop).await {
             error!(why = rpc::causes(&failure), "serving failed");
         }
     });

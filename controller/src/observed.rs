@@ -3,6 +3,7 @@
 //! The last word of an agent that fell silent is kept, and marked as old.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_model::agent::{AgentKind, AgentName};
@@ -12,6 +13,8 @@ use gantry_proto::agent::v1 as pb;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+
+use crate::authority::Shown;
 
 /// Everything observed, by agent.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub struct Agent {
     /// Which of its streams is the newest; none while it is silent.
     pub stream: Option<u64>,
     pub last_seen: Timestamp,
+    /// The certificate that its newest stream began with.
+    pub shown: Option<Arc<Shown>>,
     pub applied: Option<pb::Applied>,
     pub verdicts: HashMap<ServerName, Verdict>,
     pub samples: HashMap<String, Counters>,
@@ -104,6 +109,7 @@ impl Agent {
             version: String::new(),
             stream: None,
             last_seen: now,
+            shown: None,
             applied: None,
             verdicts: HashMap::new(),
             samples: HashMap::new(),

@@ -2,22 +2,20 @@
 //!
 //! The accept loop is our own because tonic's can neither tell who was refused and why, nor bound
 //! how long a silent client may take to shake hands. A client without a certificate gets in, since
-//! joining needs none; what it may call is decided per service.
+//! joining needs none; what it may call is decided per service. Who is trusted changes while it
+//! runs; a connection lasts no longer than its certificate would be let in anew ([`connection`]).
+
+mod connection;
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use gantry_runtime::rpc;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -25,56 +23,27 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use crate::api::Caller;
-use crate::authority::{Authority, AuthorityError};
+use self::connection::Peer;
+use crate::api::{Caller, Connection};
+use crate::authority::Trust;
 
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes under way at a time; more wait in the kernel's backlog.
 const HANDSHAKES: usize = 512;
 
-/// The port cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    #[error("setting up TLS")]
-    Tls(#[source] rustls::Error),
-    #[error("setting up the check of client certificates")]
-    Verifier(#[source] rustls::server::VerifierBuilderError),
-}
+/// How long a client that was refused may take to hear of it.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-/// TLS as the controller speaks it, reached under `names` too.
-pub fn tls(authority: &Authority, names: &[String]) -> Result<TlsAcceptor, ServeError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone()).map_err(ServeError::Tls)?;
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(ServeError::Verifier)?;
-    let (certificate, key) = authority.issue_server(names)?;
-    // The CA goes with the leaf, so that an appliance that only has a token finds it.
-    let chain = vec![CertificateDer::from(certificate), authority.der().clone()];
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(ServeError::Tls)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(ServeError::Tls)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
+/// Who is trusted, as it changes.
+type Trusted = watch::Receiver<Arc<Trust>>;
 
 /// Serves `routes` until stopped; open streams end then.
 pub async fn serve(
     listener: TcpListener,
-    tls: TlsAcceptor,
+    trust: watch::Receiver<Arc<Trust>>,
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -88,13 +57,13 @@ pub async fn serve(
     // and agents come back to the next controller.
     tokio::select! {
         result = server => result,
-        () = accept(listener, tls, accepted) => Ok(()),
+        () = accept(listener, trust, accepted) => Ok(()),
         () = stop.cancelled() => Ok(()),
     }
 }
 
 /// Accepts for ever. A connection that cannot be shaken hands with costs nobody else anything.
-async fn accept(listener: TcpListener, tls: TlsAcceptor, accepted: mpsc::Sender<io::Result<Peer>>) {
+async fn accept(listener: TcpListener, trust: Trusted, accepted: mpsc::Sender<io::Result<Peer>>) {
     let mut handshakes = JoinSet::new();
     loop {
         while handshakes.try_join_next().is_some() {}
@@ -103,7 +72,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, accepted: mpsc::Sender<
         }
         match listener.accept().await {
             Ok((stream, address)) => {
-                handshakes.spawn(shake_hands(stream, address, tls.clone(), accepted.clone()));
+                handshakes.spawn(shake_hands(stream, address, trust.clone(), accepted.clone()));
             }
             Err(error) => {
                 warn!(%error, "accepting a connection");
@@ -117,67 +86,49 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, accepted: mpsc::Sender<
 async fn shake_hands(
     stream: TcpStream,
     address: SocketAddr,
-    tls: TlsAcceptor,
+    trust: Trusted,
     accepted: mpsc::Sender<io::Result<Peer>>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(peer = %address, %error, "connection lost at once");
         return;
     }
-    match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+    let tls = TlsAcceptor::from(Arc::clone(&trust.borrow().tls));
+    match tokio::time::timeout(HANDSHAKE, tls.accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => {
-            let certificates = stream.get_ref().1.peer_certificates();
-            let leaf = certificates.and_then(<[_]>::first).map(AsRef::as_ref);
-            let caller = Caller::from_certificate(leaf, address.to_string());
+            let newest = Arc::clone(&trust.borrow());
+            let Some(connection) = identify(&stream, address, &newest) else {
+                warn!(peer = %address, "connection refused: its CA was retired meanwhile");
+                return;
+            };
             // The receiver is gone only when the process stops.
-            let _stopping = accepted.send(Ok(Peer { stream, caller })).await;
+            let _stopping = accepted.send(Ok(Peer::new(stream, connection, trust))).await;
         }
-        Ok(Err(error)) => {
+        Ok(Err((error, stream))) => {
             warn!(peer = %address, why = rpc::causes(&error), "TLS handshake refused");
+            let _silent = tokio::time::timeout(FAREWELL, say_farewell(stream)).await;
         }
         Err(_) => warn!(peer = %address, "TLS handshake given up: the client was silent"),
     }
 }
 
-/// A connection, with who is at its other end.
-#[derive(Debug)]
-struct Peer {
-    stream: TlsStream<TcpStream>,
-    caller: Caller,
-}
-
-impl Connected for Peer {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
+/// Lets a client that was refused hear why. Its first request is under way already, and closing
+/// before it has come would reset the connection, and with it the alert that says why.
+async fn say_farewell(mut stream: TcpStream) {
+    let mut rest = [0; 4096];
+    if stream.shutdown().await.is_ok() {
+        while let Ok(1..) = stream.read(&mut rest).await {}
     }
 }
 
-impl AsyncRead for Peer {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+/// Who is at the other end; nobody whose certificate is not good by what holds now.
+fn identify(stream: &TlsStream<TcpStream>, at: SocketAddr, trust: &Trust) -> Option<Connection> {
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let leaf = certificates.first().map(AsRef::as_ref);
+    let shown = trust.read(certificates);
+    if leaf.is_some() && shown.is_none() {
+        return None;
     }
-}
-
-impl AsyncWrite for Peer {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+    let caller = Caller::from_certificate(leaf, at.to_string());
+    Some(Connection { caller, shown: shown.map(Arc::new) })
 }

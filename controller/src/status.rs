@@ -126,6 +126,10 @@ pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatu
                 .map_or(0, |applied| i32::try_from(applied.rejections.len()).unwrap_or(i32::MAX)),
             last_seen_time: Some(timestamp_message(agent.last_seen)),
             apply_duration: applied.and_then(|applied| applied.took),
+            certificate_expire_time: agent
+                .shown
+                .as_ref()
+                .map(|shown| timestamp_message(shown.expire_time)),
             ..Default::default()
         }
     })

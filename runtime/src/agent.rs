@@ -6,6 +6,7 @@
 mod follow;
 pub mod ledger;
 mod report;
+mod way;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::identity::{Identity, IdentityError};
-use crate::rpc::{self, RpcError};
+use crate::rpc::RpcError;
 use crate::tasks::Tasks;
 use ledger::{Ledger, LedgerError};
 
@@ -123,7 +124,7 @@ pub async fn start(
         .parse()
         .map_err(|_| AgentError::NotAnAppliance(identity.name().to_owned()))?;
     let name = AgentName { appliance, kind };
-    let channel = rpc::connect(&options.controller, &identity)?;
+    let (way, keeper) = way::open(options, identity)?;
     let (ledger, desired) = Ledger::open(&options.state)?;
     info!(agent = %name, revision = %desired.revision(), services = desired.services().len(),
         "starting from the ledger");
@@ -132,11 +133,12 @@ pub async fn start(
     let (told, outcome) = watch::channel(None);
     let this = identity_message(&name);
     let mut follower =
-        follow::Follower::new(channel.clone(), this.clone(), ledger, desired, apply, told);
+        follow::Follower::new(way.clone(), this.clone(), ledger, desired, apply, told);
     follower.start_from_ledger().await;
     let stop = tasks.stop();
     tasks.start("follow", follower.run(stop.clone()));
-    tasks.start("report", report::run(channel, this, outcome, observe, stop));
+    tasks.start("report", report::run(way, this, outcome, observe, stop.clone()));
+    tasks.start("identity", keeper.run(stop));
     Ok(held)
 }
 

@@ -40,7 +40,7 @@ impl Backoff {
 }
 
 /// A random number from 0 to 1.
-fn random_share() -> f64 {
+pub(crate) fn random_share() -> f64 {
     let mut bytes = [0; 4];
     // Without randomness the wait is the longest, which is safe.
     if getrandom::fill(&mut bytes).is_err() {

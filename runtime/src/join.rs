@@ -32,7 +32,10 @@ pub enum JoinError {
     Address { address: String },
     #[error("connecting to {address}")]
     Connect { address: String, source: std::io::Error },
-    #[error("the controller at {address} does not have the CA that the token names")]
+    #[error(
+        "the controller at {address} does not have the CA that the token names: it is another \
+         controller, or its CA was replaced since, and then a new token is needed (gantry invite)"
+    )]
     OtherCa { address: String },
     #[error(transparent)]
     Rpc(#[from] RpcError),

@@ -11,6 +11,7 @@ pub mod feed;
 pub mod identity;
 pub mod join;
 pub mod log;
+pub mod renewal;
 pub mod rpc;
 pub mod shell;
 pub mod tasks;

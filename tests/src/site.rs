@@ -1,5 +1,6 @@
 //! A site: a controller and one appliance with its agents, each a process of its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use gantry_proto::agent::v1::agent_service_client::AgentServiceClient;
 use gantry_proto::v1 as pb;
 use gantry_runtime::identity::Identity;
 use gantry_runtime::{join, rpc};
+use pb::authority_service_client::AuthorityServiceClient;
 use pb::balancer_service_client::BalancerServiceClient;
 use pb::config_service_client::ConfigServiceClient;
 use pb::fleet_service_client::FleetServiceClient;
@@ -39,15 +41,16 @@ pub struct Site {
 impl Site {
     /// A controller, and the cluster "main" without appliances.
     pub async fn controller_only() -> Self {
+        Self::controller_with(&[]).await
+    }
+
+    /// The same with more on the controller's command line.
+    pub async fn controller_with(more: &[&str]) -> Self {
         let block = Arc::new(Block::take());
         let dir = tempfile::tempdir().unwrap();
         let address = block.socket(CONTROLLER.0, CONTROLLER.1);
-        let state = dir.path().join("controller");
-        let (listen, name) = (address.to_string(), address.ip().to_string());
-        let state = state.to_str().unwrap();
-        let arguments = ["--listen", &listen, "--state", state, "--name", &name];
-        let path = binary("gantry-controller");
-        let controller = Process::start("controller", &path, arguments, dir.path());
+        let listen = address.to_string();
+        let controller = controller_process("controller", address, dir.path(), more);
         controller.says(&["serving", &listen]).await;
         let url = format!("https://{listen}");
         let admin = Identity::load(&dir.path().join("controller/operators/admin")).unwrap();
@@ -64,13 +67,32 @@ impl Site {
 
     /// A controller, the cluster "main", and the appliance "lb1" with its agents.
     pub async fn start() -> Self {
-        let mut site = Self::controller_only().await;
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more on the controller's command line.
+    pub async fn start_with(more: &[&str]) -> Self {
+        let mut site = Self::controller_with(more).await;
         let token = site.invite("lb1").await;
         join::join(&site.url, &token, &site.identity_of("lb1")).await.unwrap();
         site.start_healthd();
         site.start_agent_l7();
         site.agents_report().await;
         site
+    }
+
+    /// Ends the controller and starts it with this on its command line.
+    pub async fn restart_controller_with(&mut self, name: &str, more: &[&str]) {
+        self.controller.kill();
+        let address = self.block.socket(CONTROLLER.0, CONTROLLER.1);
+        self.controller = controller_process(name, address, self.dir(), more);
+        self.controller.says(&["serving", &address.to_string()]).await;
+        self.call_anew();
+    }
+
+    /// Calls with the operator's identity as it is now.
+    pub fn call_anew(&mut self) {
+        self.channel = rpc::connect(&self.url, &Identity::load(&self.operator()).unwrap()).unwrap();
     }
 
     pub fn start_healthd(&mut self) {
@@ -151,6 +173,10 @@ impl Site {
         FleetServiceClient::new(self.channel())
     }
 
+    pub fn authority(&self) -> AuthorityServiceClient<Channel> {
+        AuthorityServiceClient::new(self.channel())
+    }
+
     pub fn observe(&self) -> ObserveServiceClient<Channel> {
         ObserveServiceClient::new(self.channel()).max_decoding_message_size(LARGEST)
     }
@@ -161,6 +187,14 @@ impl Site {
         let channel = rpc::connect(&self.url, &identity).unwrap();
         AgentServiceClient::new(channel).max_decoding_message_size(LARGEST)
     }
+}
+
+fn controller_process(name: &str, address: SocketAddr, dir: &Path, more: &[&str]) -> Process {
+    let state = dir.join("controller");
+    let (listen, reached) = (address.to_string(), address.ip().to_string());
+    let arguments = ["--listen", &listen, "--state", state.to_str().unwrap(), "--name", &reached];
+    let arguments = arguments.iter().chain(more);
+    Process::start(name, &binary("gantry-controller"), arguments, dir)
 }
 
 /// Starts an agent as the service manager would.

@@ -1,7 +1,8 @@
 //! End to end: the real binaries, real archives and real clients.
 //!
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
-//! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process, `protocol_*` what a medical protocol sees.
+//! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process,
+//! `identity_*` how certificates change while all goes on, `protocol_*` what a medical protocol sees.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -31,5 +32,11 @@ mod durability_kill;
 mod api_plan;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
+#[path = "e2e/identity_own_ca.rs"]
+mod identity_own_ca;
+#[path = "e2e/identity_renewal.rs"]
+mod identity_renewal;
+#[path = "e2e/identity_rotation.rs"]
+mod identity_rotation;
 #[path = "e2e/protocol_dicom.rs"]
 mod protocol_dicom;

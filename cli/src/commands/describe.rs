@@ -140,6 +140,10 @@ async fn appliance(name: String, session: &Session) -> Result<String> {
         let applied = applied.map_or_else(String::new, |took| format!(", applied in {took}"));
         let v1::AgentStatus { version, revision, .. } = agent;
         let _ = writeln!(text, "  {word} (version {version}, revision {revision}{applied})");
+        if agent.certificate_expire_time.is_some() {
+            let until = look::time(agent.certificate_expire_time.as_ref());
+            let _ = writeln!(text, "    its certificate is good until {until}");
+        }
     }
     if appliance.agents.is_empty() {
         text.push_str("  none has reported\n");

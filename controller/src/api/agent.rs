@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
+use self::renewal::Renewal;
 use super::caller::{self, Caller};
 use super::error::ApiError;
 use super::{Calls, Control};
@@ -22,6 +23,7 @@ use crate::state::State;
 use crate::store::{NewEvent, Severity};
 
 mod hear;
+mod renewal;
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -64,7 +66,7 @@ impl AgentService for Calls {
         &self,
         request: Request<Streaming<pb::ReportRequest>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let caller = caller::of(&request);
+        let (caller, shown) = (caller::of(&request), caller::shown(&request));
         let mut reports = request.into_inner();
         let first = reports.message().await?;
         let first = first.ok_or_else(|| Status::from(missing("agent")))?;
@@ -72,10 +74,12 @@ impl AgentService for Calls {
         let version = first.agent.as_ref().map(|agent| agent.version.clone()).unwrap_or_default();
         let number = self.control.next_stream();
         self.control.observed.connected(&name, number, &version, clock::wall());
+        self.control.observed.update(&name, |agent| agent.shown.clone_from(&shown));
         info!(agent = %name, version, "agent reports");
         let hearing = Hearing {
             control: Arc::clone(&self.control),
             state: self.control.store.watch(),
+            renewal: Renewal::new(self.control.authority.watch(), shown),
             reports,
             first: Some(first),
             name,
@@ -114,13 +118,7 @@ fn check(state: &State, caller: &Caller, name: &AgentName) -> Result<(), String>
     if *certified != name.appliance {
         return Err(format!("the certificate is for {certified}, not for {}", name.appliance));
     }
-    match state.appliance(certified) {
-        None => Err(format!("{certified} has been removed")),
-        Some(known) if known.key_hash.as_ref() != Some(key_hash) => {
-            Err(format!("{certified} has joined again since, with another key"))
-        }
-        Some(_) => Ok(()),
-    }
+    caller::known(state, certified, key_hash)
 }
 
 fn held(request: &pb::WatchConfigRequest) -> Result<Option<(Revision, SetHash)>, ApiError> {
@@ -177,6 +175,7 @@ impl ConfigWatch {
 struct Hearing {
     control: Arc<Control>,
     state: watch::Receiver<Arc<State>>,
+    renewal: Renewal,
     reports: Streaming<pb::ReportRequest>,
     first: Option<pb::ReportRequest>,
     name: AgentName,
@@ -196,10 +195,14 @@ impl Hearing {
         loop {
             let report = match self.first.take() {
                 Some(first) => first,
-                // Both arms are cancel safe: `message` by tonic's documentation, `changed` by
-                // tokio's.
+                // All arms are cancel safe: `message` by tonic's documentation, `changed` by
+                // tokio's, `wanted` by its own.
                 None => tokio::select! {
                     report = self.reports.message() => report.ok()??,
+                    () = self.renewal.wanted() => {
+                        let renew_certificate = true;
+                        return Some(Ok(pb::ReportResponse { renew_certificate, ..Default::default() }));
+                    }
                     changed = self.state.changed() => {
                         changed.ok()?;
                         let checked =

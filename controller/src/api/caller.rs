@@ -4,6 +4,7 @@
 //! services, appliances the agents' service; only joining needs no certificate.
 
 use std::fmt;
+use std::sync::Arc;
 
 use gantry_model::name::ApplianceName;
 use gantry_runtime::identity;
@@ -12,7 +13,8 @@ use tonic::{Request, Status};
 use tracing::warn;
 
 use super::error::ApiError;
-use crate::authority;
+use crate::authority::{self, Shown};
+use crate::state::State;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,14 @@ pub enum Caller {
         name: String,
         peer: String,
     },
+}
+
+/// A connection, as it is known to every request on it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub caller: Caller,
+    /// The certificate that it began with; a caller without one is [`Caller::Nobody`].
+    pub shown: Option<Arc<Shown>>,
 }
 
 impl Caller {
@@ -89,7 +99,24 @@ impl fmt::Display for Caller {
 /// The caller of a request.
 pub(super) fn of<T>(request: &Request<T>) -> Caller {
     let unknown = || Caller::Nobody { peer: "an unknown peer".to_owned() };
-    request.extensions().get().cloned().unwrap_or_else(unknown)
+    let connection = request.extensions().get::<Connection>();
+    connection.map(|connection| connection.caller.clone()).unwrap_or_else(unknown)
+}
+
+/// The certificate that the caller of a request shows.
+pub(super) fn shown<T>(request: &Request<T>) -> Option<Arc<Shown>> {
+    request.extensions().get::<Connection>()?.shown.clone()
+}
+
+/// Whether an appliance is still known by the key that it shows; else, why not.
+pub(super) fn known(state: &State, name: &ApplianceName, key_hash: &[u8]) -> Result<(), String> {
+    match state.appliance(name) {
+        None => Err(format!("{name} has been removed")),
+        Some(known) if known.key_hash.as_deref() != Some(key_hash) => {
+            Err(format!("{name} has joined again since, with another key"))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 type Guard = fn(Request<()>) -> Result<Request<()>, Status>;

@@ -1,4 +1,5 @@
-//! EnrollmentService: a one-time token buys an appliance its certificate.
+//! EnrollmentService: a one-time token buys an appliance its certificate, and the certificate the
+//! next one.
 
 use gantry_model::name::ApplianceName;
 use gantry_proto::agent::v1 as pb;
@@ -9,16 +10,20 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::error::ApiError;
-use super::{Calls, Control, caller};
+use super::{Caller, Calls, Control, caller};
+use crate::authority::{Shown, requested_key_hash};
 use crate::store::{Joined, NewEvent};
 
 #[tonic::async_trait]
 impl EnrollmentService for Calls {
     async fn renew(
         &self,
-        _request: Request<pb::RenewRequest>,
+        request: Request<pb::RenewRequest>,
     ) -> Result<Response<pb::RenewResponse>, Status> {
-        Err(Status::unimplemented("under construction"))
+        let (caller, shown) = (caller::of(&request), caller::shown(&request));
+        let shown = shown.ok_or(ApiError::Unauthenticated)?;
+        let answer = renew(&self.control, &caller, &shown, &request.into_inner()).await;
+        Ok(Response::new(answer?))
     }
 
     async fn join(
@@ -73,8 +78,41 @@ async fn join(
     Ok(pb::JoinResponse {
         appliance: name,
         certificate: signed.map_err(|error| bad_request(&error))?.pem,
-        ca_certificates: control.authority.pem().to_owned(),
+        ca_certificates: control.authority.pem(),
     })
+}
+
+async fn renew(
+    control: &Control,
+    caller: &Caller,
+    shown: &Shown,
+    request: &pb::RenewRequest,
+) -> Result<pb::RenewResponse, ApiError> {
+    let refused = |why: String| {
+        warn!(%caller, why, "renewal refused");
+        ApiError::Denied { why }
+    };
+    let name = match caller {
+        Caller::Operator { name, .. } => name.clone(),
+        Caller::Appliance { name, .. } => {
+            caller::known(&control.state(), name, &shown.key_hash).map_err(refused)?;
+            name.to_string()
+        }
+        _ => return Err(refused(format!("{} is nobody's name", caller.actor()))),
+    };
+    let wanted = requested_key_hash(&request.certificate_request);
+    if wanted.map_err(|error| bad_request(&error))? != shown.key_hash {
+        let what = "is not over the key of the certificate shown: only that can be renewed";
+        return Err(ApiError::field("certificate_request", "OTHER_KEY", what));
+    }
+    let signed = control.authority.sign(&name, &request.certificate_request);
+    let signed = signed.map_err(ApiError::Authority)?;
+    info!(%caller, until = %signed.expire_time, "certificate renewed");
+    let message = format!("renewed, good until {:.0}", signed.expire_time);
+    let event = NewEvent::info("CERTIFICATE_RENEWED", &name, message);
+    control.store.record(name, vec![event]).await?;
+    let ca_certificates = control.authority.pem();
+    Ok(pb::RenewResponse { certificate: signed.pem, ca_certificates })
 }
 
 fn bad_request(error: &crate::authority::AuthorityError) -> ApiError {

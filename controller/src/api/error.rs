@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
+use crate::authority::AuthorityError;
 use crate::store::{StoreError, Trouble};
 
 const DOMAIN: &str = "gantry";
@@ -47,6 +48,8 @@ pub(super) enum ApiError {
         why: String,
     },
     Store(StoreError),
+    /// The authority's files or keys failed.
+    Authority(AuthorityError),
 }
 
 impl ApiError {
@@ -123,6 +126,12 @@ impl From<ApiError> for Status {
                 Self::with_error_details(Code::PermissionDenied, why, details)
             }
             ApiError::Store(failure) => store(&failure),
+            ApiError::Authority(failure) => {
+                let why = rpc::causes(&failure);
+                error!(why, "the certificate authority failed");
+                let message = format!("nothing was changed: {why}");
+                Self::with_error_details(Code::Unavailable, message, info("AUTHORITY", &[]))
+            }
         }
     }
 }

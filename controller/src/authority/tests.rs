@@ -1,4 +1,9 @@
-use rcgen::{CertificateParams, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
 use super::*;
@@ -47,36 +52,67 @@ fn it_is_the_same_authority_after_a_restart() {
 }
 
 #[test]
-fn half_an_authority_is_not_made_whole_by_guessing() {
-    let dir = tempfile::tempdir().unwrap();
-    Authority::open(dir.path()).unwrap();
-    std::fs::remove_file(dir.path().join("ca-key.pem")).unwrap();
-    assert!(matches!(Authority::open(dir.path()), Err(AuthorityError::Half { .. })));
-}
-
-/// A first start that was killed between the two files.
-#[test]
-fn a_key_without_a_certificate_gets_one_and_what_it_signed_still_counts() {
-    let dir = tempfile::tempdir().unwrap();
-    let first = Authority::open(dir.path()).unwrap();
-    let (_, request) = identity::new_key().unwrap();
-    let signed = first.sign("users/admin", &request).unwrap();
-    std::fs::remove_file(dir.path().join("ca.pem")).unwrap();
-    let again = Authority::open(dir.path()).unwrap();
-    assert_ne!(again.fingerprint(), first.fingerprint());
-    let leaf = ::pem::parse(&signed.pem).unwrap();
-    let (_, leaf) = parse_x509_certificate(leaf.contents()).unwrap();
-    let (_, ca) = parse_x509_certificate(again.der()).unwrap();
-    assert_eq!(leaf.issuer(), ca.subject());
-    let (_, old) = parse_x509_certificate(first.der()).unwrap();
-    assert_eq!(ca.public_key().raw, old.public_key().raw);
-}
-
-#[test]
 fn nonsense_is_not_signed() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::open(dir.path()).unwrap();
-    for request in ["", "nonsense", authority.pem()] {
+    for request in ["", "nonsense", &authority.pem()] {
         assert!(matches!(authority.sign("users/x", request), Err(AuthorityError::Request(_))));
     }
+}
+
+fn leaf(authority: &Authority, key: &str) -> CertificateDer<'static> {
+    let key = KeyPair::from_pem(key).unwrap();
+    let request = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    let signed = authority.sign("users/admin", &request).unwrap();
+    CertificateDer::from_pem_slice(signed.pem.as_bytes()).unwrap()
+}
+
+#[test]
+fn while_a_ca_takes_the_place_of_another_both_are_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = dir.path().join("operators/admin");
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    let authority = Authority::open(dir.path()).unwrap();
+    authority.issue_operator("admin", &admin).unwrap();
+    let (old, by_old) = (authority.trust(), leaf(&authority, &key));
+    assert!(matches!(authority.retire(), Err(AuthorityError::Turn(Refusal::NotUnderWay))));
+    let changing = authority.rotate().unwrap();
+    let by_new = leaf(&authority, &key);
+    assert!(matches!(authority.rotate(), Err(AuthorityError::Turn(Refusal::UnderWay))));
+    for trust in [&changing, &Authority::open(dir.path()).unwrap().trust()] {
+        assert_eq!(trust.showing.id(), old.signing.id());
+        assert_eq!(trust.read(std::slice::from_ref(&by_old)).unwrap().ca, old.signing.id());
+        assert_eq!(trust.read(std::slice::from_ref(&by_new)).unwrap().ca, changing.signing.id());
+        assert_eq!(trust.pem(), format!("{}{}", changing.signing.pem(), old.signing.pem()));
+    }
+    assert_eq!(Identity::load(&admin).unwrap().ca, changing.pem(), "the first operator is served");
+    let after = authority.retire().unwrap();
+    for trust in [&after, &Authority::open(dir.path()).unwrap().trust()] {
+        assert_eq!(trust.showing.id(), changing.signing.id());
+        assert_eq!(trust.read(std::slice::from_ref(&by_old)), None);
+        assert!(trust.read(std::slice::from_ref(&by_new)).is_some());
+        assert!(!trust.trusts(&old.signing.id()) && !trust.is_changing());
+    }
+    let held = Identity::load(&admin).unwrap();
+    assert!(after.is_newest(&held) && held.ca == after.signing.pem());
+}
+
+#[test]
+fn the_first_operator_keeps_its_key_and_stays_away_when_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = dir.path().join("operators/admin");
+    let options =
+        AuthorityOptions { certificate_lifetime: "5s".parse().unwrap(), ..Default::default() };
+    let short = Authority::open_with(dir.path(), &options, &[]).unwrap();
+    short.issue_operator("admin", &admin).unwrap();
+    let before = Identity::load(&admin).unwrap();
+    // Signed by another CA than the one that signs now: due at once.
+    short.rotate().unwrap();
+    let after = Identity::load(&admin).unwrap();
+    assert!(after.key == before.key && after.certificate != before.certificate);
+    short.renew_own().unwrap();
+    assert_eq!(Identity::load(&admin).unwrap(), after, "nothing is due");
+    std::fs::remove_dir_all(&admin).unwrap();
+    short.renew_own().unwrap();
+    assert!(!admin.exists());
 }

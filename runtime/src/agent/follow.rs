@@ -19,11 +19,11 @@ use gantry_proto::v1;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{debug, error, info, warn};
 
 use super::ledger::{Ledger, LedgerError};
+use super::way::Way;
 use super::{Apply, PATIENCE, Rejection};
 use crate::backoff::Backoff;
 use crate::{clock, rpc};
@@ -35,7 +35,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const LARGEST_MESSAGE: usize = 256 << 20;
 
 pub(super) struct Follower<A> {
-    client: AgentServiceClient<Channel>,
+    way: Way,
     agent: pb::AgentIdentity,
     ledger: Ledger,
     desired: Desired<Bytes>,
@@ -59,6 +59,8 @@ struct Force<A> {
 enum Broken {
     Rpc(Status),
     Ended,
+    /// There is a newer certificate to show.
+    Moved,
     Refused(Refusal),
     Ledger(LedgerError),
     Message(wire::AgentError),
@@ -66,18 +68,17 @@ enum Broken {
 
 impl<A: Apply> Follower<A> {
     pub(super) fn new(
-        channel: Channel,
+        way: Way,
         agent: pb::AgentIdentity,
         ledger: Ledger,
         desired: Desired<Bytes>,
         apply: A,
         told: watch::Sender<Option<pb::Applied>>,
     ) -> Self {
-        let client = AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-        let force =
-            Arc::new(Mutex::new(Force { apply, runs: BTreeSet::new(), rejected: BTreeMap::new() }));
+        let force = Force { apply, runs: BTreeSet::new(), rejected: BTreeMap::new() };
+        let force = Arc::new(Mutex::new(force));
         let absence = String::new();
-        Self { client, agent, ledger, desired, absence, distrust: false, force, told }
+        Self { way, agent, ledger, desired, absence, distrust: false, force, told }
     }
 
     /// Puts in force what the ledger held.
@@ -95,6 +96,9 @@ impl<A: Apply> Follower<A> {
                 loop {
                     let broken = self.follow(&mut backoff).await;
                     self.note(&broken);
+                    if self.way.has_moved() {
+                        continue;
+                    }
                     let wait = backoff.next_wait();
                     debug!(?wait, "asking the controller again");
                     self.retry_rejected_for(wait).await;
@@ -112,9 +116,11 @@ impl<A: Apply> Follower<A> {
         info!("following the controller");
         self.absence.clear();
         loop {
-            // Both arms are cancel safe: `message` by tonic's documentation, the other sleeps.
+            // All arms are cancel safe: `message` by tonic's documentation, `moved` by its own, and
+            // the last sleeps.
             let message = tokio::select! {
                 message = stream.message() => message,
+                () = self.way.moved() => return Broken::Moved,
                 () = tokio::time::sleep(RETRY) => {
                     self.retry_rejected().await;
                     continue;
@@ -143,7 +149,9 @@ impl<A: Apply> Follower<A> {
             held,
             held_hash: self.desired.hash().to_string(),
         };
-        match tokio::time::timeout(PATIENCE, self.client.watch_config(request)).await {
+        let client = AgentServiceClient::new(self.way.newest());
+        let mut client = client.max_decoding_message_size(LARGEST_MESSAGE);
+        match tokio::time::timeout(PATIENCE, client.watch_config(request)).await {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => Err(Status::deadline_exceeded("the controller does not answer")),
         }
@@ -238,6 +246,7 @@ impl<A: Apply> Follower<A> {
                 let (code, why) = (status.code(), status.message());
                 warn!(?code, why, "the controller ended the stream");
             }
+            Broken::Moved => debug!("opening the stream anew"),
             Broken::Ended => info!("the controller ended the stream"),
             Broken::Refused(refusal) => {
                 warn!(%refusal, "refusing what the controller sent");

@@ -20,6 +20,7 @@ use tonic::{Status, Streaming};
 use tracing::{debug, warn};
 
 use self::counters::Counters;
+use super::way::Way;
 use super::{News, Observe, Outcome, PATIENCE};
 use crate::backoff::Backoff;
 
@@ -29,7 +30,7 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const SAMPLES_PER_RESULTS: u32 = 3;
 
 pub(super) async fn run(
-    channel: Channel,
+    mut way: Way,
     agent: pb::AgentIdentity,
     outcome: Outcome,
     observe: Arc<dyn Observe>,
@@ -38,7 +39,9 @@ pub(super) async fn run(
     let mut backoff = Backoff::for_controller();
     let forever = async {
         loop {
+            let channel = way.newest();
             let reporter = Reporter {
+                way: way.clone(),
                 agent: agent.clone(),
                 outcome: outcome.clone(),
                 observe: Arc::clone(&observe),
@@ -50,15 +53,18 @@ pub(super) async fn run(
                 samples_sent: 0,
                 sample_interval: SAMPLE_INTERVAL,
             };
-            let ended = reporter.report(channel.clone(), &mut backoff).await;
+            let ended = reporter.report(channel, &mut backoff).await;
             debug!(why = ended.message(), "report stream ended");
-            tokio::time::sleep(backoff.next_wait()).await;
+            if !way.has_moved() {
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
         }
     };
     let _stopped = stop.run_until_cancelled(forever).await;
 }
 
 struct Reporter {
+    way: Way,
     agent: pb::AgentIdentity,
     outcome: Outcome,
     observe: Arc<dyn Observe>,
@@ -104,12 +110,14 @@ impl Reporter {
         &mut self,
         answers: &mut Streaming<pb::ReportResponse>,
     ) -> Result<Option<pb::ReportRequest>, Status> {
-        // All arms are cancel safe: `message` by tonic's documentation, `changed` by tokio's.
+        // All arms are cancel safe: `message` by tonic's documentation, `changed` by tokio's,
+        // `moved` by its own.
         tokio::select! {
             answer = answers.message() => match answer? {
                 Some(answer) => Ok(self.obey(&answer)),
                 None => Err(Status::unavailable("the controller closed the stream")),
             },
+            () = self.way.moved() => Err(Status::aborted("there is a new certificate")),
             Ok(()) = self.outcome.changed() => {
                 let applied = self.outcome.borrow_and_update().clone();
                 Ok(Some(self.message(|message| message.applied = applied)))
@@ -145,6 +153,9 @@ impl Reporter {
         }
         if answer.sample_changes {
             self.counters.send_changes();
+        }
+        if answer.renew_certificate {
+            self.way.renew();
         }
         if !answer.full_report {
             return None;
