@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments, what it calls and what it prints.
 
 mod apply;
+mod approve;
 mod context;
 mod create;
 mod delete;
@@ -68,6 +69,8 @@ enum Command {
     Apply(apply::Apply),
     /// Write a cluster's configuration as a document
     Export(apply::Export),
+    /// Let an appliance take a configuration that removes most of its virtual services
+    Approve(approve::Arguments),
     /// Issue a token with which an appliance can join a cluster
     Invite(join::Invite),
     /// Buy this appliance's certificate with a token
@@ -112,6 +115,7 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Events(arguments) => events::run(arguments, &session).await,
         Command::Apply(apply) => apply::apply(apply, &session).await,
         Command::Export(export) => apply::export(export, &session).await,
+        Command::Approve(arguments) => approve::run(arguments, &session).await,
         Command::Invite(invite) => join::invite(invite, &session).await,
         Command::Join(_) | Command::Context(_) | Command::Version => Ok(()),
     };

@@ -37,6 +37,8 @@ pub struct Store {
     reader: SqlitePool,
     writer: Arc<Mutex<SqlitePool>>,
     state: Arc<watch::Sender<Arc<State>>>,
+    /// Counts the changes of appliances.
+    fleet: Arc<watch::Sender<u64>>,
     newest_event: Arc<watch::Sender<i64>>,
 }
 
@@ -135,6 +137,7 @@ impl Store {
             reader,
             writer: Arc::new(Mutex::new(writer)),
             state: Arc::new(watch::Sender::new(Arc::new(state))),
+            fleet: Arc::new(watch::Sender::new(0)),
             newest_event: Arc::new(watch::Sender::new(newest)),
         })
     }
@@ -147,6 +150,12 @@ impl Store {
     /// Follows the newest committed state.
     pub fn watch(&self) -> watch::Receiver<Arc<State>> {
         self.state.subscribe()
+    }
+
+    /// Changes when an appliance was invited, joined or was removed, and not with the
+    /// configuration: a thousand agents need not wake for a change that concerns one.
+    pub fn watch_fleet(&self) -> watch::Receiver<u64> {
+        self.fleet.subscribe()
     }
 
     /// Lets `decide` look at the state and decide, commits what it decided, and has `publish` tell

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::error::{ApiError, sound};
 use super::page::Page;
 use super::resources::{appliance, check_etag, cluster, cluster_of};
-use super::{Calls, Control, caller, fields};
+use super::{Calls, Control, approval, caller, fields};
 use crate::state::State;
 use crate::store::{Change, Invitation, NewEvent, Write};
 
@@ -25,9 +25,10 @@ const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl FleetService for Calls {
     async fn approve_removals(
         &self,
-        _request: Request<pb::ApproveRemovalsRequest>,
+        request: Request<pb::ApproveRemovalsRequest>,
     ) -> Result<Response<pb::Appliance>, Status> {
-        Err(Status::unimplemented("under construction"))
+        let actor = caller::of(&request).actor();
+        Ok(Response::new(approval::approve(&self.control, actor, request.into_inner()).await?))
     }
 
     async fn list_clusters(
@@ -226,6 +227,7 @@ async fn delete_appliance(control: &Control, actor: String, name: String) -> Res
         return Err(ApiError::NotFound { kind: "appliance", name });
     }
     control.observed.forget(&parsed);
+    control.approvals.forget(&parsed);
     Ok(())
 }
 
