@@ -11,6 +11,7 @@ use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::Forwarding;
 use gantry_model::verdict::Verdict;
 use gantry_model::wire::timestamp_message;
+use gantry_proto::agent::v1::Applied;
 use gantry_proto::v1 as pb;
 use jiff::Timestamp;
 use pb::real_server_status::State as ServerState;
@@ -35,6 +36,12 @@ impl Facts<'_> {
         let applied = agent.applied.as_ref().map(|applied| &applied.hash);
         desired.is_some() && desired == applied
     }
+
+    /// The newest desired state, if that is what the agent holds back.
+    fn held_back<'a>(&self, name: &AgentName, agent: &'a Agent) -> Option<&'a Applied> {
+        let desired = self.desired.get(&(name.appliance.cluster(), name.kind))?;
+        agent.held_back().filter(|held| held.hash == *desired)
+    }
 }
 
 /// The status of a virtual service.
@@ -54,7 +61,7 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         .collect();
     let runs = carriers.iter().any(|(_, agent)| agent.samples.contains_key(&name));
     let stale = silent(&carriers) || silent(&checkers);
-    let held = carriers.iter().chain(&checkers).find_map(held_back);
+    let held = carriers.iter().chain(&checkers).find_map(|seen| held_back(seen, facts));
     let sight = Sight { service, kind, carriers: &carriers, rejections: &rejections, held, runs };
     let (state, message) = sight.state(healthy, &servers, stale);
     let active = carriers.iter().filter_map(|(_, agent)| agent.samples.get(&name));
@@ -110,7 +117,7 @@ pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatu
         let applied = agent.applied.as_ref();
         let revision = applied.and_then(|applied| applied.revision);
         let shown = |revision| Revision::from(revision).to_string();
-        let held = agent.held_back();
+        let held = facts.held_back(name, agent);
         pb::AgentStatus {
             agent: name.kind.to_string(),
             version: agent.version.clone(),
@@ -138,8 +145,8 @@ fn carrier(service: &Service) -> AgentKind {
 }
 
 /// `lb1's agent-l7 holds back revision 2.7, which would …`
-fn held_back((name, agent): &Seen<'_>) -> Option<String> {
-    let held = agent.held_back()?;
+fn held_back((name, agent): &Seen<'_>, facts: Facts<'_>) -> Option<String> {
+    let held = facts.held_back(name, agent)?;
     let (id, kind) = (&name.appliance.appliance, name.kind);
     let revision = held.revision.map(Revision::from).unwrap_or_default();
     let count = held.removal_count;

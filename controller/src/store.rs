@@ -142,6 +142,15 @@ impl Store {
         })
     }
 
+    /// Begins an epoch, before anything is served: a database that was restored must not be taken
+    /// for the one that went on from it.
+    pub async fn begin_epoch(&self, epoch: u64) -> Result<(), StoreError> {
+        let writer = self.writer.lock().await;
+        rows::epoch(&writer, epoch).await?;
+        self.state.send_modify(|state| Arc::make_mut(state).revision.epoch = epoch);
+        Ok(())
+    }
+
     /// The newest committed state.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.borrow())

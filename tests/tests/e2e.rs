@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "e2e/agent_hold.rs"]
+mod agent_hold;
 #[path = "e2e/agent_rejection.rs"]
 mod agent_rejection;
 #[path = "e2e/agent_scale.rs"]

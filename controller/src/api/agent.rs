@@ -50,6 +50,7 @@ impl AgentService for Calls {
             newest: shelf.watch(),
             fleet: self.control.store.watch_fleet(),
             approvals: self.control.approvals.watch(),
+            approved: false,
             control: Arc::clone(&self.control),
             shelf,
             held,
@@ -146,6 +147,8 @@ struct ConfigWatch {
     /// Changes with the appliances, not with the configuration.
     fleet: watch::Receiver<u64>,
     approvals: watch::Receiver<u64>,
+    /// Something was approved of since this last looked.
+    approved: bool,
     held: Option<(Revision, SetHash)>,
     sent: Option<Revision>,
     name: AgentName,
@@ -171,7 +174,10 @@ impl ConfigWatch {
             tokio::select! {
                 changed = self.newest.changed() => changed.ok()?,
                 changed = self.fleet.changed() => changed.ok()?,
-                changed = self.approvals.changed() => changed.ok()?,
+                changed = self.approvals.changed() => {
+                    changed.ok()?;
+                    self.approved = true;
+                }
             }
         }
     }
@@ -179,8 +185,7 @@ impl ConfigWatch {
     /// What this agent is to be sent now. What it holds back, and somebody has approved of since,
     /// it is sent once more, whole.
     fn update(&mut self) -> Option<Update<Bytes>> {
-        let approved = self.approvals.has_changed().unwrap_or(false);
-        self.approvals.mark_unchanged();
+        let approved = std::mem::take(&mut self.approved);
         let mut update = match self.sent {
             None => self.shelf.update_from(self.held),
             Some(sent) => match self.shelf.update_since(sent) {

@@ -65,10 +65,12 @@ impl Scene {
     }
 
     fn hold_back(&mut self, kind: AgentKind) {
-        self.agent(kind).take_applied(agent_pb::Applied {
+        let agent = self.agent(kind);
+        agent.applied.as_mut().unwrap().hash = "01".into();
+        agent.take_applied(agent_pb::Applied {
             outcome: agent_pb::applied::Outcome::Held.into(),
             revision: Some(agent_pb::Revision { epoch: 2, number: 7 }),
-            hash: "02".into(),
+            hash: HASH.into(),
             removal_count: 35,
             ..Default::default()
         });
@@ -198,12 +200,18 @@ fn what_is_held_back_is_not_called_in_force() {
     let by_checks = told(|scene| scene.hold_back(AgentKind::Health));
     assert_eq!(by_checks.0, ServiceState::Degraded);
     let appliance = "clusters/main/appliances/lb1".parse().unwrap();
-    let desired = [((scene.service.config.name.cluster(), AgentKind::L7), "02".to_owned())].into();
-    let facts = Facts { agents: &scene.agents, desired: &desired, now: Timestamp::UNIX_EPOCH };
+    let desired = |hash: &str| {
+        [((scene.service.config.name.cluster(), AgentKind::L7), hash.to_owned())].into()
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let (present, other) = (desired(HASH), desired("03"));
+    let facts = Facts { agents: &scene.agents, desired: &present, now };
     let agent = agents(&appliance, facts).into_iter().find(|a| a.agent == "agent-l7").unwrap();
     assert_eq!((agent.held_removal_count, agent.held_revision.as_str()), (35, "2.7"));
     assert!(!agent.current, "it does not run what it holds back");
     assert!(service(&scene.service, facts).reconciling);
+    let outdated = agents(&appliance, Facts { desired: &other, ..facts });
+    assert!(outdated.iter().all(|agent| agent.held_removal_count == 0), "it is not of the present");
 }
 
 #[test]
