@@ -215,7 +215,8 @@ impl Sight<'_> {
             ));
         }
         if let Some(held) = &self.held {
-            let sure = if self.runs { "perhaps not in force as configured" } else { "not in force" };
+            let sure =
+                if self.runs { "perhaps not in force as configured" } else { "not in force" };
             return Some(format!("{sure}: {held}"));
         }
         let own = self.rejections.iter().find(|rejection| rejection.agent == kind.as_str());

@@ -49,7 +49,9 @@ pub struct Prepared<B> {
 pub enum Offer<B> {
     Take(Prepared<B>),
     /// It removes so much that somebody has to approve of it first.
-    Hold { removal_count: usize },
+    Hold {
+        removal_count: usize,
+    },
 }
 
 /// Which services an update changed.
@@ -251,7 +253,11 @@ mod tests {
     }
 
     /// What becomes of an update after which only the first `left` of `held` services are there.
-    fn removals_held_back(held: usize, left: usize, update: fn(&State, &State) -> Update<Vec<u8>>) -> usize {
+    fn removals_held_back(
+        held: usize,
+        left: usize,
+        update: fn(&State, &State) -> Update<Vec<u8>>,
+    ) -> usize {
         let (before, after) = (many(held), many(left));
         let desired = holding(5, &before);
         let held_back = match desired.judge(update(&before, &after)).unwrap() {

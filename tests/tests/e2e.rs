@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "e2e/agent_crowd.rs"]
+mod agent_crowd;
 #[path = "e2e/agent_hold.rs"]
 mod agent_hold;
 #[path = "e2e/agent_rejection.rs"]
@@ -13,6 +15,8 @@ mod agent_rejection;
 mod agent_scale;
 #[path = "e2e/agent_stream.rs"]
 mod agent_stream;
+#[path = "e2e/agent_versions.rs"]
+mod agent_versions;
 #[path = "e2e/api_balancer.rs"]
 mod api_balancer;
 #[path = "e2e/api_config.rs"]

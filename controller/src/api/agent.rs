@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::{Stream, stream};
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use gantry_model::agent::AgentName;
 use gantry_model::desired::{Change, Update};
 use gantry_model::revision::{Revision, SetHash};

@@ -97,8 +97,9 @@ fn on_offer(
 fn event(name: &ApplianceName, hold: &Hold) -> NewEvent {
     let Hold { agent, revision, removal_count, .. } = hold;
     let kind = agent.kind;
-    let message =
-        format!("{kind} may take revision {revision}, which removes {removal_count} virtual services");
+    let message = format!(
+        "{kind} may take revision {revision}, which removes {removal_count} virtual services"
+    );
     NewEvent::info("REMOVALS_APPROVED", name, &message)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gantry_model::name::ServiceName;
@@ -16,11 +16,9 @@ use gantry_runtime::tasks::Tasks;
 use crate::shared::{Place, Seen, Shared};
 use crate::wire::channel;
 
-static STARTS: AtomicU64 = AtomicU64::new(0);
-
 /// Runs one agent until its host dies.
 pub(crate) async fn run(place: Place, shared: Arc<Shared>) -> turmoil::Result {
-    let start = STARTS.fetch_add(1, Ordering::Relaxed);
+    let start = shared.starts.fetch_add(1, Ordering::Relaxed);
     let seed = shared.seed << 32 | start;
     let backoff = Backoff::seeded(Duration::from_millis(200), Duration::from_secs(5), seed);
     let link = Link { channel: channel(), backoff };

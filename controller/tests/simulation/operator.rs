@@ -36,9 +36,10 @@ pub(crate) struct Known {
 impl Model {
     /// Services that certainly exist, and may be written to.
     fn certain(&self) -> Vec<String> {
-        let certain = self.services.iter().filter(|(_, known)| {
-            known.acknowledged.is_some() && known.perhaps.is_none()
-        });
+        let certain = self
+            .services
+            .iter()
+            .filter(|(_, known)| known.acknowledged.is_some() && known.perhaps.is_none());
         certain.map(|(id, _)| id.clone()).collect()
     }
 }
@@ -93,7 +94,9 @@ impl Operator {
                     let comment = String::new();
                     let request = pb::ApproveRemovalsRequest { name, revision, comment };
                     // What was held a moment ago may be outdated.
-                    let _outdated = in_time(self.fleet.approve_removals(request)).await;
+                    if in_time(self.fleet.approve_removals(request)).await.is_ok() {
+                        self.shared.approvals.fetch_add(1, Ordering::Relaxed);
+                    }
                 } else if agent.connected && agent.current && agent.rejection_count == 0 {
                     well += 1;
                 }

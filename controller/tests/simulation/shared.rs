@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use gantry_controller::api::Caller;
 use gantry_model::agent::{AgentKind, AgentName};
@@ -65,6 +65,10 @@ pub(crate) struct Seen {
 pub(crate) struct Shared {
     pub(crate) seed: u64,
     pub(crate) dir: PathBuf,
+    /// How many agents were started.
+    pub(crate) starts: AtomicU64,
+    /// How many holds were approved of.
+    pub(crate) approvals: AtomicU64,
     /// What went against an invariant.
     pub(crate) violations: Mutex<Vec<String>>,
     pub(crate) agents: Mutex<HashMap<&'static str, Seen>>,
@@ -84,6 +88,8 @@ impl Shared {
         Self {
             seed,
             dir,
+            starts: AtomicU64::new(0),
+            approvals: AtomicU64::new(0),
             violations: Mutex::default(),
             agents: Mutex::default(),
             contents: Mutex::default(),

@@ -186,6 +186,10 @@ impl World {
         AGENTS.map(|agent| line(agent.host)).join(", ")
     }
 
+    pub(crate) fn approvals(&self) -> u64 {
+        self.shared.approvals.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn watch_calls(&self) -> HashMap<String, u64> {
         self.shared.watch_calls.lock().clone()
     }

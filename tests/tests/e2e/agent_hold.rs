@@ -154,7 +154,10 @@ async fn agent_holds_back_the_removal_of_most_services_until_somebody_approves()
     all_echo(&mut clients).await;
     Client::connect(listen(&site, ALL)).await.unwrap();
     let event = site.event(LB1, "REMOVALS_APPROVED").await;
-    assert_eq!((event.actor.as_str(), event.comment.as_str()), ("users/admin", "the old site is closed"));
+    assert_eq!(
+        (event.actor.as_str(), event.comment.as_str()),
+        ("users/admin", "the old site is closed")
+    );
     assert!(event.message.contains("removes 35"), "{}", event.message);
     let nothing = approve(&site, "").await.unwrap_err();
     assert_eq!(nothing.code(), Code::FailedPrecondition);
