@@ -1,6 +1,7 @@
 //! The commands: one file each, with its arguments, what it calls and what it prints.
 
 mod apply;
+mod approve;
 mod authority;
 mod completions;
 mod context;
@@ -85,6 +86,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Make a cluster's configuration what it was at a revision
     Rollback(rollback::Arguments),
+    /// Let an appliance take a configuration that removes most of its virtual services
+    Approve(approve::Arguments),
     /// Issue a token with which an appliance can join a cluster
     Invite(join::Invite),
     /// Buy this appliance's certificate with a token
@@ -147,6 +150,7 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Command::History(arguments) => history::run(arguments, &session).await,
         Command::Diff(arguments) => diff::run(arguments, &session).await,
         Command::Rollback(arguments) => rollback::run(arguments, &session).await,
+        Command::Approve(arguments) => approve::run(arguments, &session).await,
         Command::Invite(invite) => join::invite(invite, &session).await,
         Command::Renew(renew) => renew::renew(renew, &session).await,
         Command::Authority(arguments) => authority::run(arguments, &session).await,

@@ -1,6 +1,7 @@
 //! The gRPC services: one file each. Each call is: who asks, what is asked, decide, answer.
 
 mod agent;
+mod approval;
 mod authority;
 mod balancer;
 mod caller;
@@ -18,7 +19,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gantry_model::name::ServiceName;
+use gantry_model::name::{ClusterName, ServiceName};
 use gantry_proto::agent::v1::agent_service_server::AgentServiceServer;
 use gantry_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
 use gantry_proto::v1::authority_service_server::AuthorityServiceServer;
@@ -33,6 +34,7 @@ use tonic::service::Routes;
 pub use self::caller::{Caller, Connection};
 use self::caller::{known_only, operators_only};
 use self::error::ApiError;
+use crate::approvals::Approvals;
 use crate::authority::Authority;
 use crate::observed::Observed;
 use crate::publish::Publisher;
@@ -46,6 +48,7 @@ pub struct Control {
     store: Store,
     publisher: Arc<Publisher>,
     observed: Observed,
+    approvals: Approvals,
     authority: Arc<Authority>,
     streams: AtomicU64,
     /// Servers whose newest event says that they failed.
@@ -61,6 +64,7 @@ impl Control {
             publisher,
             store,
             observed: Observed::new(),
+            approvals: Approvals::new(),
             authority,
             streams: AtomicU64::new(0),
             failed: Mutex::new(failed.collect()),
@@ -85,6 +89,8 @@ impl Control {
         let publisher = Arc::clone(&self.publisher);
         let publish = move |state: &State, writes: &[Write]| {
             let touched: Vec<_> = writes.iter().filter_map(touched_service).collect();
+            let clusters: Vec<_> = writes.iter().filter_map(touched_cluster).collect();
+            publisher.publish_clusters(state, &clusters);
             publisher.publish(state, &touched);
         };
         self.store.change(decide, publish).await.map_err(|error| match error {
@@ -111,6 +117,13 @@ fn touched_service(write: &Write) -> Option<ServiceName> {
         Write::PutServer(server) => Some(server.name.service.clone()),
         Write::DeleteServer(name) => Some(name.service.clone()),
         Write::PutCluster { .. } | Write::DeleteCluster(_) => None,
+    }
+}
+
+fn touched_cluster(write: &Write) -> Option<ClusterName> {
+    match write {
+        Write::PutCluster { name, .. } | Write::DeleteCluster(name) => Some(name.clone()),
+        _ => None,
     }
 }
 

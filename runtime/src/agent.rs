@@ -8,7 +8,7 @@ pub mod ledger;
 mod report;
 mod way;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +18,15 @@ use gantry_model::plan::ServicePlan;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use tokio::sync::watch;
+use tonic::transport::Channel;
 use tracing::info;
 
+use crate::backoff::Backoff;
 use crate::identity::{Identity, IdentityError};
 use crate::rpc::RpcError;
 use crate::tasks::Tasks;
 use ledger::{Ledger, LedgerError};
+use way::Way;
 
 /// What every agent is told on its command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -108,7 +111,30 @@ pub enum AgentError {
 }
 
 /// What the following half tells the reporting half.
-type Outcome = watch::Receiver<Option<pb::Applied>>;
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Told {
+    /// The newest state in force.
+    in_force: Option<pb::Applied>,
+    /// What was offered since and not taken: refused, or held back.
+    not_taken: Option<pb::Applied>,
+}
+
+type Outcome = watch::Receiver<Told>;
+
+/// An agent's way to its controller.
+#[derive(Clone, Debug)]
+pub struct Link {
+    way: Way,
+    /// How long to wait before a stream that ended is opened again.
+    backoff: Backoff,
+}
+
+impl Link {
+    /// One that stays the same, whatever becomes of certificates.
+    pub fn fixed(channel: Channel, backoff: Backoff) -> Self {
+        Self { way: Way::fixed(channel), backoff }
+    }
+}
 
 /// Starts the loop in `tasks`. First of all, what the ledger holds is put in force; gives that.
 pub async fn start(
@@ -125,20 +151,34 @@ pub async fn start(
         .map_err(|_| AgentError::NotAnAppliance(identity.name().to_owned()))?;
     let name = AgentName { appliance, kind };
     let (way, keeper) = way::open(options, identity)?;
-    let (ledger, desired) = Ledger::open(&options.state)?;
+    let stop = tasks.stop();
+    tasks.start("identity", keeper.run(stop));
+    let link = Link { way, backoff: Backoff::for_controller() };
+    follow(tasks, name, link, &options.state, (apply, observe)).await
+}
+
+/// The same, with a link of the caller's own.
+pub async fn follow(
+    tasks: &mut Tasks,
+    name: AgentName,
+    link: Link,
+    state: &Path,
+    (apply, observe): (impl Apply, Arc<dyn Observe>),
+) -> Result<Vec<ServicePlan>, AgentError> {
+    let (ledger, desired) = Ledger::open(state)?;
     info!(agent = %name, revision = %desired.revision(), services = desired.services().len(),
         "starting from the ledger");
     let held =
         desired.services().values().filter_map(|plan| wire::decode_plan(plan).ok()).collect();
-    let (told, outcome) = watch::channel(None);
+    let (told, outcome) = watch::channel(Told::default());
     let this = identity_message(&name);
+    let kept = (ledger, desired);
     let mut follower =
-        follow::Follower::new(way.clone(), this.clone(), ledger, desired, apply, told);
+        follow::Follower::new(name, (link.way.clone(), this.clone()), kept, apply, told);
     follower.start_from_ledger().await;
     let stop = tasks.stop();
-    tasks.start("follow", follower.run(stop.clone()));
-    tasks.start("report", report::run(way, this, outcome, observe, stop.clone()));
-    tasks.start("identity", keeper.run(stop));
+    tasks.start("follow", follower.run(link.backoff.clone(), stop.clone()));
+    tasks.start("report", report::run(link, this, outcome, observe, stop));
     Ok(held)
 }
 

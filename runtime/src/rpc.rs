@@ -58,6 +58,16 @@ pub fn connect_socket(path: PathBuf) -> Channel {
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector)
 }
 
+/// How long anything may take at a controller: who does not answer within seconds is away.
+pub fn patient(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+}
+
 /// Why a call failed: the controller's own words, or what the transport met first.
 pub fn why(status: &tonic::Status) -> String {
     let mut cause: &(dyn Error + 'static) = match status.source() {
@@ -161,12 +171,7 @@ fn endpoint(address: &str) -> Result<Endpoint, RpcError> {
     };
     // TLS is made by the connector here, so what is above must not make it once more.
     let plain = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| bad())?;
-    Ok(plain
-        .origin(uri)
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true))
+    Ok(patient(plain.origin(uri)))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::error::{ApiError, sound};
 use super::filter::{self, Filter};
 use super::page::Page;
 use super::resources::{appliance, check_etag, cluster, cluster_of, parent_of};
-use super::{Calls, Control, caller, fields};
+use super::{Calls, Control, approval, caller, fields};
 use crate::state::State;
 use crate::store::{Change, Invitation, NewEvent, Write};
 
@@ -26,9 +26,10 @@ const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl FleetService for Calls {
     async fn approve_removals(
         &self,
-        _request: Request<pb::ApproveRemovalsRequest>,
+        request: Request<pb::ApproveRemovalsRequest>,
     ) -> Result<Response<pb::Appliance>, Status> {
-        Err(Status::unimplemented("under construction"))
+        let actor = caller::of(&request).actor();
+        Ok(Response::new(approval::approve(&self.control, actor, request.into_inner()).await?))
     }
 
     async fn list_clusters(
@@ -245,6 +246,7 @@ async fn delete_appliance(control: &Control, actor: String, name: String) -> Res
         return Err(ApiError::NotFound { kind: "appliance", name });
     }
     control.observed.forget(&parsed);
+    control.approvals.forget(&parsed);
     Ok(())
 }
 

@@ -153,6 +153,7 @@ impl Store {
         let commit = async move {
             transaction.commit().await.map_err(writing)?;
             store.state.send_modify(|state| update(Arc::make_mut(state)));
+            store.fleet.send_modify(|changes| *changes += 1);
             store.note_events(newest);
             drop(writer);
             Ok(())

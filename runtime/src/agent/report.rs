@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use self::counters::Counters;
 use super::way::Way;
-use super::{News, Observe, Outcome, PATIENCE};
+use super::{Link, News, Observe, Outcome, PATIENCE, Told};
 use crate::backoff::Backoff;
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,13 +30,13 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const SAMPLES_PER_RESULTS: u32 = 3;
 
 pub(super) async fn run(
-    mut way: Way,
+    link: Link,
     agent: pb::AgentIdentity,
     outcome: Outcome,
     observe: Arc<dyn Observe>,
     stop: CancellationToken,
 ) {
-    let mut backoff = Backoff::for_controller();
+    let Link { mut way, mut backoff } = link;
     let forever = async {
         loop {
             let channel = way.newest();
@@ -44,6 +44,7 @@ pub(super) async fn run(
                 way: way.clone(),
                 agent: agent.clone(),
                 outcome: outcome.clone(),
+                said: Told::default(),
                 observe: Arc::clone(&observe),
                 news_comes: observe.changes(),
                 sequence: 0,
@@ -67,6 +68,8 @@ struct Reporter {
     way: Way,
     agent: pb::AgentIdentity,
     outcome: Outcome,
+    /// What of it was said on this stream.
+    said: Told,
     observe: Arc<dyn Observe>,
     news_comes: watch::Receiver<u64>,
     sequence: i64,
@@ -119,8 +122,8 @@ impl Reporter {
             },
             () = self.way.moved() => Err(Status::aborted("there is a new certificate")),
             Ok(()) = self.outcome.changed() => {
-                let applied = self.outcome.borrow_and_update().clone();
-                Ok(Some(self.message(|message| message.applied = applied)))
+                let Some(applied) = self.unsaid() else { return Ok(None) };
+                Ok(Some(self.message(|message| message.applied = Some(applied))))
             }
             Ok(()) = self.news_comes.changed() => {
                 let news = self.observe.news(self.version);
@@ -132,6 +135,25 @@ impl Reporter {
             }
             () = tokio::time::sleep_until(self.next_sample) => Ok(Some(self.sample())),
         }
+    }
+
+    /// What is new of what became of the desired state. The newest report stands for all: what is
+    /// in force goes first, and is said again when nothing is refused or held back any more.
+    fn unsaid(&mut self) -> Option<pb::Applied> {
+        let told = self.outcome.borrow_and_update().clone();
+        let over = told.not_taken.is_none() && self.said.not_taken.is_some();
+        if told.in_force != self.said.in_force || over {
+            self.said = Told { in_force: told.in_force.clone(), not_taken: None };
+            if told.not_taken.is_some() {
+                self.outcome.mark_changed();
+            }
+            return told.in_force;
+        }
+        if told.not_taken == self.said.not_taken {
+            return None;
+        }
+        self.said.not_taken.clone_from(&told.not_taken);
+        told.not_taken
     }
 
     /// Counters now, and from time to time what the newest checks said.
@@ -168,7 +190,8 @@ impl Reporter {
         self.news_comes.mark_unchanged();
         let News { verdicts, version, .. } = self.observe.news(0);
         self.version = version;
-        let applied = self.outcome.borrow_and_update().clone();
+        self.said = Told::default();
+        let applied = self.unsaid();
         let samples = self.counters.whole(self.observe.samples());
         let agent = self.agent.clone();
         self.message(|message| {

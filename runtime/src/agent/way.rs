@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use super::AgentOptions;
-use crate::backoff::{Backoff, random_share};
+use crate::backoff::Backoff;
 use crate::identity::{Identity, IdentityError};
 use crate::{clock, renewal, rpc};
 
@@ -60,6 +60,7 @@ pub(super) fn open(
     let (channel, newest) = watch::channel(channel);
     let asked = Arc::new(Notify::new());
     let way = Way { channel: newest, asked: Arc::clone(&asked) };
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(300));
     let keeper = Keeper {
         controller: options.controller.clone(),
         dir: options.identity.clone(),
@@ -67,8 +68,8 @@ pub(super) fn open(
         channel,
         asked,
         wanted: false,
-        delay: random_share(),
-        backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(300)),
+        delay: backoff.random_share(),
+        backoff,
         next_try: clock::monotonic(),
         complaint: String::new(),
     };
@@ -76,6 +77,11 @@ pub(super) fn open(
 }
 
 impl Way {
+    /// One that never changes.
+    pub(super) fn fixed(channel: Channel) -> Self {
+        Self { channel: watch::channel(channel).1, asked: Arc::default() }
+    }
+
     /// The newest channel; [`Self::moved`] tells of the next.
     pub(super) fn newest(&mut self) -> Channel {
         self.channel.borrow_and_update().clone()
