@@ -9,6 +9,7 @@ mod error;
 mod fields;
 mod fleet;
 mod observe;
+mod operator;
 mod page;
 mod resources;
 
@@ -30,6 +31,8 @@ use tonic::service::Routes;
 pub use self::caller::Caller;
 use self::caller::{known_only, operators_only};
 use self::error::ApiError;
+pub(crate) use self::operator::no_such_server;
+pub use self::operator::{News, Operator};
 use crate::authority::Authority;
 use crate::observed::Observed;
 use crate::publish::Publisher;

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod authority;
 pub mod observed;
+pub mod page;
 pub mod publish;
 pub mod serve;
 pub mod state;

@@ -94,7 +94,11 @@ pub async fn serve(
 }
 
 /// Accepts for ever. A connection that cannot be shaken hands with costs nobody else anything.
-async fn accept(listener: TcpListener, tls: TlsAcceptor, accepted: mpsc::Sender<io::Result<Peer>>) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    accepted: mpsc::Sender<io::Result<Peer>>,
+) {
     let mut handshakes = JoinSet::new();
     loop {
         while handshakes.try_join_next().is_some() {}
@@ -141,9 +145,9 @@ async fn shake_hands(
 
 /// A connection, with who is at its other end.
 #[derive(Debug)]
-struct Peer {
+pub(crate) struct Peer {
     stream: TlsStream<TcpStream>,
-    caller: Caller,
+    pub(crate) caller: Caller,
 }
 
 impl Connected for Peer {

@@ -8,6 +8,7 @@ mod events;
 mod fleet;
 mod load;
 mod rows;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
+pub use self::users::User;
 use crate::state::State;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
