@@ -18,8 +18,9 @@ use crate::block::Block;
 use crate::process::{Process, Ran, binary, run};
 use crate::wait::eventually;
 
-/// Where the controller listens in every block.
+/// Where the controller listens in every block, and where it serves the page.
 const CONTROLLER: (u8, u16) = (1, 7443);
+const PAGE: (u8, u16) = (1, 7444);
 /// Overviews of thousands of services in one message.
 const LARGEST: usize = 256 << 20;
 
@@ -40,12 +41,24 @@ impl Site {
     /// A controller, and the cluster "main" without appliances.
     pub async fn controller_only() -> Self {
         let block = Arc::new(Block::take());
+        Self::controller_with(block, "off").await
+    }
+
+    /// A site that serves the System Overview page, too.
+    pub async fn with_page() -> Self {
+        let block = Arc::new(Block::take());
+        let page = block.socket(PAGE.0, PAGE.1).to_string();
+        let site = Self::controller_with(block, &page).await;
+        site.joined().await
+    }
+
+    async fn controller_with(block: Arc<Block>, page: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = block.socket(CONTROLLER.0, CONTROLLER.1);
         let state = dir.path().join("controller");
         let (listen, name) = (address.to_string(), address.ip().to_string());
         let state = state.to_str().unwrap();
-        let arguments = ["--listen", &listen, "--state", state, "--name", &name];
+        let arguments = ["--listen", &listen, "--state", state, "--name", &name, "--page", page];
         let path = binary("gantry-controller");
         let controller = Process::start("controller", &path, arguments, dir.path());
         controller.says(&["serving", &listen]).await;
@@ -64,13 +77,27 @@ impl Site {
 
     /// A controller, the cluster "main", and the appliance "lb1" with its agents.
     pub async fn start() -> Self {
-        let mut site = Self::controller_only().await;
-        let token = site.invite("lb1").await;
-        join::join(&site.url, &token, &site.identity_of("lb1")).await.unwrap();
-        site.start_healthd();
-        site.start_agent_l7();
-        site.agents_report().await;
-        site
+        Self::controller_only().await.joined().await
+    }
+
+    async fn joined(mut self) -> Self {
+        let token = self.invite("lb1").await;
+        join::join(&self.url, &token, &self.identity_of("lb1")).await.unwrap();
+        self.start_healthd();
+        self.start_agent_l7();
+        self.agents_report().await;
+        self
+    }
+
+    /// Where the page is: `https://address:port`.
+    pub fn page(&self) -> String {
+        format!("https://{}", self.block.socket(PAGE.0, PAGE.1))
+    }
+
+    /// The password of the page's first user, as the controller shows it at its first start.
+    pub async fn page_password(&self) -> String {
+        let line = self.controller.says(&["  password  "]).await;
+        line.trim().trim_start_matches("password").trim().to_owned()
     }
 
     pub fn start_healthd(&mut self) {

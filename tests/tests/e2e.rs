@@ -1,7 +1,8 @@
 //! End to end: the real binaries, real archives and real clients.
 //!
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
-//! `failover_*` what survives the death of a process, `protocol_*` what a medical protocol sees.
+//! `failover_*` what survives the death of a process, `page_*` what the System Overview page shows,
+//! `protocol_*` what a medical protocol sees.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -21,5 +22,7 @@ mod api_foreign_client;
 mod api_identity;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
+#[path = "e2e/page_overview.rs"]
+mod page_overview;
 #[path = "e2e/protocol_dicom.rs"]
 mod protocol_dicom;
