@@ -41,7 +41,11 @@ const commands = {
   look: ({ code }) => page.evaluate(code),
   text: ({ at }) => page.locator(at).first().innerText({ timeout: 20000 }),
   size: ({ width, height }) => page.setViewportSize({ width, height }),
-  shot: ({ path }) => page.screenshot({ path, fullPage: true }).then(() => null),
+  // The whole page, unless it is very long.
+  async shot({ path }) {
+    const height = await page.evaluate(() => document.documentElement.scrollHeight).catch(() => 0);
+    await page.screenshot({ path, fullPage: height < 1800 });
+  },
   cookies: () => page.context().cookies(),
   // What the browser complained of so far, a broken content security policy included.
   errors: () => errors,

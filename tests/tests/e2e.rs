@@ -22,6 +22,8 @@ mod api_foreign_client;
 mod api_identity;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
+#[path = "e2e/page_login.rs"]
+mod page_login;
 #[path = "e2e/page_overview.rs"]
 mod page_overview;
 #[path = "e2e/protocol_dicom.rs"]

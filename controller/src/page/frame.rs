@@ -157,7 +157,7 @@ impl Frame {
 impl Cluster {
     fn list(&self, filter: &Filter, open: bool) -> Markup {
         html! {
-            ul.services id={ "services:" (self.id) } {
+            ul.services.many[!open] id={ "services:" (self.id) } {
                 @for service in &self.services { (service.whole(open, filter.hides(service))) }
                 @if self.services.is_empty() {
                     li.empty { "No virtual services yet. Make one: " code { "gantry create vs --help" } }
@@ -256,3 +256,6 @@ fn columns() -> Markup {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,9 +138,9 @@ fn agent_state(agent: &pb::AgentStatus) -> Markup {
         span.agent {
             (agent.agent) " " (state(look))
             @if !agent.connected {
-                " " span.quiet { "since " (time(agent.last_seen_time.as_ref(), "ago")) }
+                span.quiet { span.unscripted { "since " } (time(agent.last_seen_time.as_ref(), "for")) }
             } @else if !agent.current && !agent.revision.is_empty() {
-                " " span.quiet { "at " (agent.revision) }
+                span.quiet { "at " (agent.revision) }
             }
         }
     }
@@ -297,3 +297,6 @@ fn subject(name: &str) -> String {
         _ => name.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

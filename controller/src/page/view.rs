@@ -64,7 +64,7 @@ pub(super) fn overview(
             header.bar {
                 (brand())
                 h1 { "System Overview" }
-                p #live.live { (shape("live")) span { "as of this moment" } }
+                p #live.live { (shape("live")) span { "as it was when this page was loaded" } }
                 nav aria-label="Account" {
                     a href="/password" { (session.user) }
                     form method="post" action="/logout" {
@@ -91,7 +91,7 @@ pub(super) fn overview(
                             label.hidden for="q" { "Filter by name, address or port" }
                             input #q type="search" name="q" value=(filter.text) autocomplete="off"
                                 placeholder="Filter by name, address or port";
-                            noscript { button { "Filter" } }
+                            noscript { button.button { "Filter" } }
                         }
                         p #shown.quiet aria-live="polite" {}
                     }

@@ -51,7 +51,6 @@ const fn look(word: &'static str, tone: Tone, shape: &'static str) -> Look {
 
 /// The state of a virtual service.
 pub(super) fn service(status: &pb::VirtualServiceStatus) -> Look {
-    let old = |word| look(word, Tone::Unknown, "clock");
     match (status.state(), status.stale) {
         (ServiceState::Up, false) => look("up", Tone::Good, "check"),
         (ServiceState::Degraded, false) => look("degraded", Tone::Warning, "triangle"),
@@ -59,9 +58,8 @@ pub(super) fn service(status: &pb::VirtualServiceStatus) -> Look {
         (ServiceState::Off, _) => look("off", Tone::Idle, "ring"),
         (ServiceState::NotInForce, _) => look("not in force", Tone::Unknown, "diamond"),
         (ServiceState::Unspecified, _) => look("not known yet", Tone::Unknown, "question"),
-        (ServiceState::Up, true) => old("was up"),
-        (ServiceState::Degraded, true) => old("was degraded"),
-        (ServiceState::Down, true) => old("was down"),
+        // What it was is in its servers' words; the message says why nobody knows.
+        (_, true) => look("not known now", Tone::Unknown, "clock"),
     }
 }
 
@@ -247,7 +245,7 @@ mod tests {
             let state = ServerState::try_from(state).unwrap();
             assert_ne!(server_look(state, true).tone, Tone::Good, "{state:?}");
         }
-        assert_eq!(service_look(ServiceState::Up, true).word, "was up");
+        assert_eq!(service_look(ServiceState::Up, true).word, "not known now");
         assert_eq!(server_look(ServerState::Serving, true).word, "was serving");
     }
 

@@ -103,8 +103,9 @@ mod tests {
         let second = store.user("admin").await.unwrap().unwrap();
         assert_eq!(second.password_hash, "two");
         assert!(second.password_time > first.password_time);
-        let events = store.events(&crate::store::EventFilter { limit: 9, ..Default::default() });
-        let kinds: Vec<_> = events.await.unwrap().into_iter().map(|event| event.kind).collect();
+        let all = crate::store::EventFilter { limit: 9, ..Default::default() };
+        let events = store.events(&all).await.unwrap();
+        let kinds: Vec<_> = events.into_iter().map(|event| event.kind).collect();
         assert_eq!(kinds, ["PASSWORD_RESET", "USER_CREATED"]);
         assert!(!format!("{second:?}").contains("two"), "hashes are not logged");
     }

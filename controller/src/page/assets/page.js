@@ -26,7 +26,6 @@ const two = (number) => String(number).padStart(2, "0");
 function words(time) {
   const at = new Date(time.dateTime);
   if (time.dataset.how === "for") return `for ${span(now() - at)}`;
-  if (time.dataset.how === "ago") return `${span(now() - at)} ago`;
   if (time.dataset.how === "in") return `in ${span(at - now())}`;
   const clock = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
   const today = new Date(now()).toDateString() === at.toDateString();
@@ -344,6 +343,7 @@ for (const deed of ["pointerdown", "keydown", "wheel"]) {
   }, { passive: true });
 }
 
+document.documentElement.classList.add("scripted");
 tellTimes(document);
 filter();
 age();
