@@ -12,6 +12,7 @@ mod fields;
 mod filter;
 mod fleet;
 mod observe;
+mod operator;
 mod page;
 mod resources;
 
@@ -34,6 +35,8 @@ use tonic::service::Routes;
 pub use self::caller::{Caller, Connection};
 use self::caller::{known_only, operators_only};
 use self::error::ApiError;
+pub(crate) use self::operator::no_such_server;
+pub use self::operator::{News, Operator};
 use crate::approvals::Approvals;
 use crate::authority::Authority;
 use crate::observed::Observed;

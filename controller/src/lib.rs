@@ -12,6 +12,7 @@ pub mod folder;
 pub mod difference;
 pub mod effects;
 pub mod observed;
+pub mod page;
 pub mod publish;
 pub mod serve;
 pub mod state;

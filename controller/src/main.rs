@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use gantry_controller::api::{self, Control};
 use gantry_controller::authority::{Authority, AuthorityOptions};
 use gantry_controller::folder::StateFolder;
+use gantry_controller::page::{self, PageOptions};
 use gantry_controller::serve;
 use gantry_controller::store::{Store, StoreError};
 use gantry_runtime::log::LogOptions;
@@ -25,6 +26,7 @@ mod keep;
 #[derive(Debug, Parser)]
 #[command(name = "gantry-controller", version)]
 struct Options {
+    /// Something to do at once, in place of serving.
     #[command(subcommand)]
     task: Option<Task>,
     /// Where to serve gRPC over mutual TLS.
@@ -36,7 +38,7 @@ struct Options {
     )]
     listen: SocketAddr,
     /// Where the database and the certificate authority are kept.
-    #[arg(long, env = "GANTRY_STATE", global = true, default_value = "/var/lib/gantry/controller")]
+    #[arg(long, env = "GANTRY_STATE", default_value = "/var/lib/gantry/controller", global = true)]
     state: PathBuf,
     /// A DNS name or address that clients reach the controller under, for its certificate. May be
     /// given more than once; localhost is always in it.
@@ -44,6 +46,8 @@ struct Options {
     names: Vec<String>,
     #[command(flatten)]
     authority: AuthorityOptions,
+    #[command(flatten)]
+    page: PageOptions,
     #[command(flatten)]
     log: LogOptions,
 }
@@ -53,6 +57,8 @@ struct Options {
 enum Task {
     Backup(keep::Backup),
     Restore(keep::Restore),
+    /// Give the administrator of the System Overview page a new password, and show it.
+    ResetPassword,
 }
 
 #[tokio::main]
@@ -62,11 +68,12 @@ async fn main() -> ExitCode {
     match options.task {
         Some(Task::Backup(backup)) => shell::run(&log, backup.run(&options.state)).await,
         Some(Task::Restore(restore)) => shell::run(&log, restore.run(&options.state)).await,
-        None => shell::run(&log, run(options)).await,
+        Some(Task::ResetPassword) => shell::run(&log, reset_password(&options.state)).await,
+        None => shell::run(&log, serve(options)).await,
     }
 }
 
-async fn run(options: Options) -> anyhow::Result<Ended> {
+async fn serve(options: Options) -> anyhow::Result<Ended> {
     shell::raise_file_limit();
     let folder = StateFolder::hold(&options.state)?.whole()?;
     let authority = Authority::open_with(&options.state, &options.authority, &options.names)?;
@@ -77,8 +84,8 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
     first_operator(&authority, &options.state)?;
     let store = Store::open(&folder.database()).await.map_err(with_way_out)?;
     let revision = store.state().revision;
-    let control = Control::new(store, Arc::clone(&authority)).await.map_err(with_way_out)?;
-    let control = Arc::new(control);
+    let control = Control::new(store.clone(), Arc::clone(&authority)).await;
+    let control = Arc::new(control.map_err(with_way_out)?);
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("listening on {}", options.listen))?;
@@ -87,6 +94,11 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
     let (routes, stop) = (api::routes(&control)?, tasks.stop());
     let trust = authority.watch();
     tasks.start("authority", authority.keep(tasks.stop()));
+    if let Some(page) =
+        page::open(&options.page, &options.names, &control, (store, trust.clone())).await?
+    {
+        tasks.start("page", page.serve(tasks.stop()));
+    }
     tasks.start("serve", async move {
         if let Err(failure) = serve::serve(listener, trust, routes, stop).await {
             error!(why = rpc::causes(&failure), "serving failed");
@@ -105,6 +117,16 @@ fn with_way_out(failure: StoreError) -> anyhow::Error {
         Some(trouble) => failure.context(trouble),
         None => failure,
     }
+}
+
+/// May be done while the controller runs: it sees the new password, and ends every session.
+async fn reset_password(state: &Path) -> anyhow::Result<Ended> {
+    let database = state.join("gantry.db");
+    anyhow::ensure!(database.exists(), "there is no {}: --state says where", database.display());
+    let store = Store::open(&database).await?;
+    page::reset_password(&store).await?;
+    store.close().await;
+    Ok(Ended::Stopped)
 }
 
 /// At the first start, makes the identity with which an operator gets in.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_runtime::rpc;
+use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -38,12 +39,24 @@ const HANDSHAKES: usize = 512;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Who is trusted, as it changes.
-type Trusted = watch::Receiver<Arc<Trust>>;
+pub(crate) type Trusted = watch::Receiver<Arc<Trust>>;
+
+/// What a port does with those who come.
+pub(crate) trait Door: Clone + Send + Sync + 'static {
+    /// Somebody who was let in.
+    type Peer: Send;
+
+    /// TLS as it is spoken here now.
+    fn tls(&self) -> Arc<ServerConfig>;
+
+    /// Lets a client in that has shaken hands, or not.
+    fn admit(&self, stream: TlsStream<TcpStream>, from: SocketAddr) -> Option<Self::Peer>;
+}
 
 /// Serves `routes` until stopped; open streams end then.
 pub async fn serve(
     listener: TcpListener,
-    trust: watch::Receiver<Arc<Trust>>,
+    trust: Trusted,
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -57,13 +70,17 @@ pub async fn serve(
     // and agents come back to the next controller.
     tokio::select! {
         result = server => result,
-        () = accept(listener, trust, accepted) => Ok(()),
+        () = accept(listener, Grpc(trust), accepted) => Ok(()),
         () = stop.cancelled() => Ok(()),
     }
 }
 
 /// Accepts for ever. A connection that cannot be shaken hands with costs nobody else anything.
-async fn accept(listener: TcpListener, trust: Trusted, accepted: mpsc::Sender<io::Result<Peer>>) {
+pub(crate) async fn accept<D: Door>(
+    listener: TcpListener,
+    door: D,
+    accepted: mpsc::Sender<io::Result<D::Peer>>,
+) {
     let mut handshakes = JoinSet::new();
     loop {
         while handshakes.try_join_next().is_some() {}
@@ -72,7 +89,7 @@ async fn accept(listener: TcpListener, trust: Trusted, accepted: mpsc::Sender<io
         }
         match listener.accept().await {
             Ok((stream, address)) => {
-                handshakes.spawn(shake_hands(stream, address, trust.clone(), accepted.clone()));
+                handshakes.spawn(shake_hands(stream, address, door.clone(), accepted.clone()));
             }
             Err(error) => {
                 warn!(%error, "accepting a connection");
@@ -83,26 +100,22 @@ async fn accept(listener: TcpListener, trust: Trusted, accepted: mpsc::Sender<io
     }
 }
 
-async fn shake_hands(
+async fn shake_hands<D: Door>(
     stream: TcpStream,
     address: SocketAddr,
-    trust: Trusted,
-    accepted: mpsc::Sender<io::Result<Peer>>,
+    door: D,
+    accepted: mpsc::Sender<io::Result<D::Peer>>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(peer = %address, %error, "connection lost at once");
         return;
     }
-    let tls = TlsAcceptor::from(Arc::clone(&trust.borrow().tls));
+    let tls = TlsAcceptor::from(door.tls());
     match tokio::time::timeout(HANDSHAKE, tls.accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => {
-            let newest = Arc::clone(&trust.borrow());
-            let Some(connection) = identify(&stream, address, &newest) else {
-                warn!(peer = %address, "connection refused: its CA was retired meanwhile");
-                return;
-            };
+            let Some(peer) = door.admit(stream, address) else { return };
             // The receiver is gone only when the process stops.
-            let _stopping = accepted.send(Ok(Peer::new(stream, connection, trust))).await;
+            let _stopping = accepted.send(Ok(peer)).await;
         }
         Ok(Err((error, stream))) => {
             warn!(peer = %address, why = rpc::causes(&error), "TLS handshake refused");
@@ -118,6 +131,27 @@ async fn say_farewell(mut stream: TcpStream) {
     let mut rest = [0; 4096];
     if stream.shutdown().await.is_ok() {
         while let Ok(1..) = stream.read(&mut rest).await {}
+    }
+}
+
+/// The door of the gRPC port: clients are known by their certificates.
+#[derive(Clone, Debug)]
+struct Grpc(Trusted);
+
+impl Door for Grpc {
+    type Peer = Peer;
+
+    fn tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.borrow().tls)
+    }
+
+    fn admit(&self, stream: TlsStream<TcpStream>, from: SocketAddr) -> Option<Peer> {
+        let newest = Arc::clone(&self.0.borrow());
+        let Some(connection) = identify(&stream, from, &newest) else {
+            warn!(peer = %from, "connection refused: its CA was retired meanwhile");
+            return None;
+        };
+        Some(Peer::new(stream, connection, self.0.clone()))
     }
 }
 

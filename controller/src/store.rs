@@ -11,6 +11,7 @@ mod history;
 mod load;
 mod rows;
 mod trouble;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,8 +33,9 @@ use tokio::sync::{Mutex, watch};
 
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
-pub use self::trouble::Trouble;
 pub use self::history::{Committed, Span};
+pub use self::trouble::Trouble;
+pub use self::users::User;
 use crate::state::State;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

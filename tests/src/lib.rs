@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod block;
+pub mod browser;
 pub mod buf;
 pub mod dcmtk;
 pub mod disk;

@@ -20,8 +20,9 @@ use crate::block::Block;
 use crate::process::{Process, Ran, binary, run};
 use crate::wait::eventually;
 
-/// Where the controller listens in every block.
+/// Where the controller listens in every block, and where it serves the page.
 const CONTROLLER: (u8, u16) = (1, 7443);
+const PAGE: (u8, u16) = (1, 7444);
 /// Overviews of thousands of services in one message.
 const LARGEST: usize = 256 << 20;
 
@@ -46,7 +47,17 @@ impl Site {
 
     /// The same with more on the controller's command line.
     pub async fn controller_with(more: &[&str]) -> Self {
+        Self::controller_in(Arc::new(Block::take()), more).await
+    }
+
+    /// A site that serves the System Overview page, too.
+    pub async fn with_page() -> Self {
         let block = Arc::new(Block::take());
+        let page = block.socket(PAGE.0, PAGE.1).to_string();
+        Self::controller_in(block, &["--page", &page]).await.joined().await
+    }
+
+    async fn controller_in(block: Arc<Block>, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = block.socket(CONTROLLER.0, CONTROLLER.1);
         let listen = address.to_string();
@@ -72,13 +83,27 @@ impl Site {
 
     /// The same with more on the controller's command line.
     pub async fn start_with(more: &[&str]) -> Self {
-        let mut site = Self::controller_with(more).await;
-        let token = site.invite("lb1").await;
-        join::join(&site.url, &token, &site.identity_of("lb1")).await.unwrap();
-        site.start_healthd();
-        site.start_agent_l7();
-        site.agents_report().await;
-        site
+        Self::controller_with(more).await.joined().await
+    }
+
+    async fn joined(mut self) -> Self {
+        let token = self.invite("lb1").await;
+        join::join(&self.url, &token, &self.identity_of("lb1")).await.unwrap();
+        self.start_healthd();
+        self.start_agent_l7();
+        self.agents_report().await;
+        self
+    }
+
+    /// Where the page is: `https://address:port`.
+    pub fn page(&self) -> String {
+        format!("https://{}", self.block.socket(PAGE.0, PAGE.1))
+    }
+
+    /// The password of the page's first user, as the controller shows it at its first start.
+    pub async fn page_password(&self) -> String {
+        let line = self.controller.says(&["  password  "]).await;
+        line.trim().trim_start_matches("password").trim().to_owned()
     }
 
     /// Ends the controller and starts it with this on its command line.
@@ -193,7 +218,9 @@ fn controller_process(name: &str, address: SocketAddr, dir: &Path, more: &[&str]
     let state = dir.join("controller");
     let (listen, reached) = (address.to_string(), address.ip().to_string());
     let arguments = ["--listen", &listen, "--state", state.to_str().unwrap(), "--name", &reached];
-    let arguments = arguments.iter().chain(more);
+    // Few tests look at the page.
+    let page: &[&str] = if more.contains(&"--page") { &[] } else { &["--page", "off"] };
+    let arguments = arguments.iter().chain(page).chain(more);
     Process::start(name, &binary("gantry-controller"), arguments, dir)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
 //! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process,
-//! `identity_*` how certificates change while all goes on, `protocol_*` what a medical protocol sees.
+//! `identity_*` how certificates change while all goes on, `page_*` what the System Overview page
+//! shows, `protocol_*` what a medical protocol sees.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -44,5 +45,9 @@ mod identity_own_ca;
 mod identity_renewal;
 #[path = "e2e/identity_rotation.rs"]
 mod identity_rotation;
+#[path = "e2e/page_login.rs"]
+mod page_login;
+#[path = "e2e/page_overview.rs"]
+mod page_overview;
 #[path = "e2e/protocol_dicom.rs"]
 mod protocol_dicom;

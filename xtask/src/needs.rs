@@ -16,18 +16,21 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
     Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
     Need { package: "iproute2", program: "ip", why: "network namespaces" },
     Need { package: "sqlite3", program: "sqlite3", why: "reads a database without Gantry" },
-    Need { package: "nodejs", program: "node", why: "runs buf" },
-    Need { package: "npm", program: "npm", why: "installs buf" },
+    Need { package: "nodejs", program: "node", why: "runs buf, and drives the browser" },
+    Need { package: "npm", program: "npm", why: "installs both" },
+    Need { package: "chromium", program: "chromium", why: "shows the System Overview page" },
 ];
 
 /// The linter of the API, which is also a gRPC client from another house.
 const BUF: &str = "@bufbuild/buf@1.75.0";
+/// Drives the browser; it brings none of its own.
+const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 
 /// Installs the packages that are missing; says which, when this is not root.
 pub(crate) fn install_packages() -> anyhow::Result<()> {
@@ -62,23 +65,35 @@ pub(crate) fn buf() -> anyhow::Result<PathBuf> {
     if let Some(buf) = find_program("buf") {
         return Ok(buf);
     }
-    let folder = cache()?.join("npm");
-    let buf = folder.join("node_modules/.bin/buf");
-    if !is_installed(&folder) {
-        say(format_args!("installing {BUF} in {}", folder.display()));
+    let modules = npm(BUF, "npm")?;
+    Ok(modules.join(".bin/buf"))
+}
+
+/// The folder of playwright-core, installed outside the workspace.
+pub(crate) fn playwright() -> anyhow::Result<PathBuf> {
+    let modules = npm(PLAYWRIGHT, "playwright")?;
+    Ok(modules.join("playwright-core"))
+}
+
+/// Installs a package, unless it is there, in a folder of its own: npm takes away what else it finds.
+fn npm(package: &str, folder: &str) -> anyhow::Result<PathBuf> {
+    let folder = cache()?.join(folder);
+    let modules = folder.join("node_modules");
+    if !is_installed(package, &modules) {
+        say(format_args!("installing {package} in {}", folder.display()));
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let mut npm = Command::new("npm");
         npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
-        run("npm", npm.arg(BUF))?;
+        run("npm", npm.arg(package))?;
     }
-    Ok(buf)
+    Ok(modules)
 }
 
 /// Whether the right version is there.
-fn is_installed(folder: &Path) -> bool {
-    let manifest = folder.join("node_modules/@bufbuild/buf/package.json");
+fn is_installed(package: &str, modules: &Path) -> bool {
+    let Some((name, version)) = package.rsplit_once('@') else { return false };
+    let manifest = modules.join(name).join("package.json");
     let Ok(text) = std::fs::read_to_string(manifest) else { return false };
-    let version = BUF.rsplit('@').next().unwrap_or_default();
     text.contains(&format!("\"version\": \"{version}\""))
 }
 

@@ -25,7 +25,7 @@ use crate::say;
 use crate::workspace::Workspace;
 use children::{Children, Ended};
 use overview::Overview;
-use site::{CONTROLLER, Site};
+use site::{CONTROLLER, Listens, Site};
 pub(crate) use tied::Tied;
 
 /// How long the controller may take to answer, and the services to come up.
@@ -55,13 +55,17 @@ pub(crate) struct Up {
     /// Where the controller listens
     #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
+    /// Where the controller serves the System Overview page
+    #[arg(long, default_value = "127.0.0.1:7444", value_name = "ADDRESS:PORT")]
+    page: SocketAddr,
 }
 
 impl Up {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         ensure!(self.listen.port() != 0, "--listen needs a port that is not 0");
         let mut asked = Asked::new()?;
-        let site = Site::open(Workspace::load()?, self.dir.as_deref(), self.release, self.listen)?;
+        let listens = Listens { controller: self.listen, page: self.page };
+        let site = Site::open(Workspace::load()?, self.dir.as_deref(), self.release, listens)?;
         let mut children = Children::new(site.records())?;
         let outcome = tokio::select! {
             biased;
@@ -81,7 +85,7 @@ impl Up {
     async fn start_and_watch(&self, site: &Site, children: &mut Children) -> anyhow::Result<()> {
         say("building");
         site.build().await?;
-        let taken = servers::taken(self.listen, !self.no_samples);
+        let taken = servers::taken(self.listen, self.page, !self.no_samples);
         ensure!(taken.is_empty(), "cannot start:\n  {}", taken.join("\n  "));
         say(format_args!("starting; logs are in {}", site.show(&site.records().logs)));
         if !self.no_samples {

@@ -13,6 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
@@ -206,31 +207,19 @@ impl Ca {
         Ok((signed.der().clone(), key))
     }
 
-    /// TLS with a new certificate of this CA, for clients of any of `trusted`; and when to make
-    /// another.
-    pub(super) fn tls(
+    /// A new certificate for the controller itself, with its key; and when to make another.
+    pub(super) fn server(
         &self,
-        trusted: &[Arc<Self>],
         names: &[String],
         lifetime: Lifetime,
-    ) -> Result<(Arc<ServerConfig>, Timestamp), AuthorityError> {
-        let verifier = client_verifier(trusted.iter().map(|ca| &ca.chain[0]));
+    ) -> Result<(Arc<CertifiedKey>, Timestamp), AuthorityError> {
         let (leaf, key) = self.issue_server(names, lifetime)?;
         let validity = Validity::of(&leaf).expect("a certificate just made can be parsed");
         // The whole chain goes with it, so that an appliance that only has a token finds the top.
         let chain = std::iter::once(leaf).chain(self.chain.iter().cloned()).collect();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(AuthorityError::Tls)?
-            .with_client_cert_verifier(verifier.map_err(AuthorityError::Tls)?)
-            .with_single_cert(chain, key)
-            .map_err(AuthorityError::Tls)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        // Resuming a session would pass over the check of the client's certificate.
-        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok((Arc::new(config), validity.renew_time(0.0)))
+        let server = CertifiedKey::from_der(chain, key, &provider()).map_err(AuthorityError::Tls)?;
+        Ok((Arc::new(server), validity.renew_time(0.0)))
     }
 
     fn leaf(
@@ -257,6 +246,24 @@ impl std::fmt::Debug for Ca {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Ca").field("id", &self.id()).finish()
     }
+}
+
+/// TLS of a server that shows `server`, for clients of any of `trusted`.
+pub(super) fn tls(
+    trusted: &[Arc<Ca>],
+    server: &Arc<CertifiedKey>,
+) -> Result<Arc<ServerConfig>, AuthorityError> {
+    let verifier = client_verifier(trusted.iter().map(|ca| &ca.chain[0]));
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(AuthorityError::Tls)?
+        .with_client_cert_verifier(verifier.map_err(AuthorityError::Tls)?)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(server))));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // Resuming a session would pass over the check of the client's certificate.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
 }
 
 /// Whether `key`, PEM, is that of the certificate `chain` begins with.

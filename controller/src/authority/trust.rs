@@ -6,11 +6,12 @@ use gantry_runtime::clock;
 use gantry_runtime::identity::{Identity, Validity};
 use jiff::{SignedDuration, Timestamp};
 use rustls::ServerConfig;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tracing::warn;
 
-use super::{AuthorityError, Ca, Lifetime, key_hash};
+use super::{AuthorityError, Ca, Lifetime, ca, key_hash};
 
 /// When it is late to replace a CA.
 const LATE: SignedDuration = SignedDuration::from_hours(24 * 90);
@@ -22,7 +23,9 @@ pub struct Trust {
     /// The controller shows a certificate of this one. Another than `signing` while that one is
     /// taking its place.
     pub showing: Arc<Ca>,
-    /// The controller's own certificate, and the check of those of clients.
+    /// The controller's own certificate.
+    pub server: Arc<CertifiedKey>,
+    /// TLS that shows it, and checks the certificates of clients.
     pub tls: Arc<ServerConfig>,
     /// When the controller's own certificate is to be renewed.
     pub(super) renew_time: Timestamp,
@@ -50,8 +53,9 @@ impl Trust {
             warn!(%end, "the CA ends soon, and all certificates with it: replace it (gantry authority)");
         }
         let trusted = [Arc::clone(&signing), Arc::clone(&showing)];
-        let (tls, renew_time) = showing.tls(&trusted, names, lifetime)?;
-        Ok(Self { signing, showing, tls, renew_time })
+        let (server, renew_time) = showing.server(names, lifetime)?;
+        let tls = ca::tls(&trusted, &server)?;
+        Ok(Self { signing, showing, server, tls, renew_time })
     }
 
     /// Whether one CA is taking the place of another.

@@ -54,12 +54,15 @@ impl Server {
 }
 
 /// What already listens where these programs want to, in words.
-pub(super) fn taken(controller: SocketAddr, samples: bool) -> Vec<String> {
+pub(super) fn taken(controller: SocketAddr, page: SocketAddr, samples: bool) -> Vec<String> {
     let servers: &[Server] = if samples { &SERVERS } else { &[] };
     let wanted = servers
         .iter()
         .flat_map(|server| server.listens().map(|listen| (listen, server.name)))
-        .chain([(controller, "the controller (--listen says where)")]);
+        .chain([
+            (controller, "the controller (--listen says where)"),
+            (page, "the page (--page says where)"),
+        ]);
     wanted
         .filter_map(|(listen, who)| {
             let failure = TcpListener::bind(listen).err()?;
@@ -84,12 +87,13 @@ mod tests {
     fn a_taken_port_is_named_with_who_wants_it() {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = holder.local_addr().unwrap();
-        let told = taken(address, false);
+        let page = "127.0.0.1:0".parse().unwrap();
+        let told = taken(address, page, false);
         assert_eq!(told.len(), 1);
         let expected = format!("{address}, for the controller (--listen says where): another");
         assert!(told[0].starts_with(&expected), "{told:?}");
         drop(holder);
-        assert!(taken(address, false).is_empty());
+        assert!(taken(address, page, false).is_empty());
     }
 
     #[test]

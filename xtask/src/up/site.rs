@@ -21,13 +21,20 @@ pub(super) const CONTROLLER: &str = "controller";
 /// The longest path of a Unix socket, less its final zero.
 const SOCKET_PATH: usize = 107;
 
+/// Where the controller listens, and where it serves the page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listens {
+    pub(super) controller: SocketAddr,
+    pub(super) page: SocketAddr,
+}
+
 #[derive(Debug)]
 pub(super) struct Site {
     dir: PathBuf,
     workspace: Workspace,
     release: bool,
     binaries: PathBuf,
-    listen: SocketAddr,
+    listens: Listens,
     /// Locked for as long as this program runs.
     _lock: File,
 }
@@ -38,7 +45,7 @@ impl Site {
         workspace: Workspace,
         dir: Option<&Path>,
         release: bool,
-        listen: SocketAddr,
+        listens: Listens,
     ) -> anyhow::Result<Self> {
         let dir = match dir {
             Some(dir) => std::path::absolute(dir)?,
@@ -47,7 +54,7 @@ impl Site {
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let lock = lock(&dir)?;
         let binaries = workspace.target.join(if release { "release" } else { "debug" });
-        let site = Self { dir, workspace, release, binaries, listen, _lock: lock };
+        let site = Self { dir, workspace, release, binaries, listens, _lock: lock };
         let length = site.feed().as_os_str().len();
         ensure!(
             length <= SOCKET_PATH,
@@ -107,7 +114,9 @@ impl Site {
     pub(super) fn controller(&self) -> Program {
         let arguments: Vec<OsString> = vec![
             "--listen".into(),
-            self.listen.to_string().into(),
+            self.listens.controller.to_string().into(),
+            "--page".into(),
+            self.listens.page.to_string().into(),
             "--state".into(),
             self.dir.join(CONTROLLER).into(),
         ];
@@ -206,12 +215,19 @@ impl Site {
 
     /// Where this machine reaches the controller.
     fn url(&self) -> String {
-        let address = match self.listen.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        format!("https://{}", SocketAddr::new(address, self.listen.port()))
+        format!("https://{}", reached(self.listens.controller))
+    }
+
+    /// Where this machine's browser reaches the page.
+    pub(super) fn page(&self) -> String {
+        format!("https://{}/", reached(self.listens.page))
+    }
+
+    /// The page's first password, if the controller has just made it: it shows it once.
+    pub(super) fn first_password(&self) -> Option<String> {
+        let log = fs::read_to_string(self.records().logs.join("controller.log")).ok()?;
+        let line = log.lines().find_map(|line| line.trim_start().strip_prefix("password  "))?;
+        Some(line.trim().to_owned())
     }
 
     fn appliance(&self) -> PathBuf {
@@ -225,6 +241,16 @@ impl Site {
     fn feed(&self) -> PathBuf {
         self.appliance().join("health.sock")
     }
+}
+
+/// The address under which this machine reaches what listens at `listen`.
+fn reached(listen: SocketAddr) -> SocketAddr {
+    let address = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(address, listen.port())
 }
 
 /// Makes sure that nobody else works in `dir`, for as long as the file is open.
@@ -260,24 +286,28 @@ mod tests {
         Workspace { root: "/w".into(), target: "/w/target".into(), packages: Vec::new() }
     }
 
+    fn listens() -> Listens {
+        let [controller, page] = [7443, 7444].map(|port| (Ipv4Addr::UNSPECIFIED, port).into());
+        Listens { controller, page }
+    }
+
     #[test]
     fn one_folder_is_for_one() {
         let dir = tempfile::tempdir().unwrap();
-        let listen = "0.0.0.0:7443".parse().unwrap();
-        let first = Site::open(workspace(), Some(dir.path()), false, listen).unwrap();
+        let first = Site::open(workspace(), Some(dir.path()), false, listens()).unwrap();
         assert_eq!(first.url(), "https://127.0.0.1:7443");
-        let second = Site::open(workspace(), Some(dir.path()), false, listen).unwrap_err();
+        assert_eq!(first.page(), "https://127.0.0.1:7444/");
+        let second = Site::open(workspace(), Some(dir.path()), false, listens()).unwrap_err();
         let expected = format!("(process {})", std::process::id());
         assert!(second.to_string().contains(&expected), "{second}");
         drop(first);
-        Site::open(workspace(), Some(dir.path()), false, listen).unwrap();
+        Site::open(workspace(), Some(dir.path()), false, listens()).unwrap();
     }
 
     #[test]
     fn a_folder_too_deep_for_a_socket_is_refused() {
         let dir = tempfile::tempdir().unwrap().path().join("d".repeat(100));
-        let listen = "127.0.0.1:7443".parse().unwrap();
-        let refused = Site::open(workspace(), Some(&dir), false, listen).unwrap_err();
+        let refused = Site::open(workspace(), Some(&dir), false, listens()).unwrap_err();
         assert!(refused.to_string().contains("shorter --dir"), "{refused}");
     }
 }

@@ -38,11 +38,32 @@ pub(super) fn ready(
     } else {
         say(services(seen));
     }
+    say(page(site));
     say(format_args!("{HEAD}Processes{HEAD:#}\n{}", processes(children)));
     say(format_args!(
         "{HEAD}In another terminal{HEAD:#}, in this folder:\n\n{}",
         typed(site, samples && has_example(seen))
     ));
+}
+
+/// Where the page is, and how to get in.
+fn page(site: &Site) -> String {
+    let mut text = format!("{HEAD}System Overview{HEAD:#} in a browser\n  {}", site.page());
+    let _ = match site.first_password() {
+        Some(password) => writeln!(
+            text,
+            "   user admin, password {HEAD}{password}{HEAD:#}\n  (shown this once; the certificate \
+             is of this controller's own CA)"
+        ),
+        None => writeln!(
+            text,
+            "   user admin\n  (the password was shown at the first start; for a new one: {} \
+             reset-password --state {})",
+            site.show(&site.binaries().join("gantry-controller")),
+            site.show(&site.dir().join(CONTROLLER))
+        ),
+    };
+    text
 }
 
 /// Whether the example's services are there: another configuration has other addresses.

@@ -1,0 +1,112 @@
+//! Users and the hashes of their passwords. They are not configuration that agents are told, so
+//! they do not move its revision; each change of them is an event.
+//!
+//! They are read from the database each time: another process may have reset a password.
+
+use std::sync::Arc;
+
+use gantry_runtime::clock;
+use jiff::Timestamp;
+
+use super::events::{self, NewEvent};
+use super::{Change, Store, StoreError, from_micros, micros, to_the_end};
+
+/// Somebody who may log in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The last part of `users/{user}`.
+    pub id: String,
+    /// `viewer`, `operator` or `administrator`.
+    pub role: String,
+    /// A PHC string.
+    pub password_hash: String,
+    pub password_time: Timestamp,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("User").field("id", &self.id).field("role", &self.role).finish()
+    }
+}
+
+impl Store {
+    pub async fn user(&self, id: &str) -> Result<Option<User>, StoreError> {
+        let row: Option<(String, String, String, i64)> = sqlx::query_as(
+            "SELECT id, role, password_hash, password_time FROM users WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(|source| StoreError::Read { what: "users", source })?;
+        Ok(row.map(|(id, role, password_hash, password_time)| User {
+            id,
+            role,
+            password_hash,
+            password_time: from_micros(password_time),
+        }))
+    }
+
+    /// Gives a user this password, and makes the user, an administrator, if there is none yet.
+    pub async fn set_password(
+        &self,
+        id: &str,
+        password_hash: &str,
+        actor: String,
+        event: NewEvent,
+    ) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Write { what: "users".to_owned(), source };
+        let writer = Arc::clone(&self.writer).lock_owned().await;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO users (id, role, password_hash, create_time, password_time)
+             VALUES ($1, 'administrator', $2, $3, $3)
+             ON CONFLICT (id) DO UPDATE SET password_hash = $2, password_time = $3",
+        )
+        .bind(id)
+        .bind(password_hash)
+        .bind(micros(clock::wall()))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let change = Change { actor, events: vec![event], ..Change::default() };
+        let newest = events::insert(&mut transaction, &change, None).await?;
+        let store = self.clone();
+        let commit = async move {
+            transaction.commit().await.map_err(failed)?;
+            store.note_events(newest);
+            drop(writer);
+            Ok(())
+        };
+        to_the_end(commit).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_is_set_with_its_event_and_another_process_sees_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gantry.db");
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.user("admin").await.unwrap(), None);
+        let event = |kind| NewEvent::info(kind, &"users/admin", "a password");
+        let set = |hash, kind| store.set_password("admin", hash, "users/admin".into(), event(kind));
+        set("one", "USER_CREATED").await.unwrap();
+        let first = store.user("admin").await.unwrap().unwrap();
+        assert_eq!((first.role.as_str(), first.password_hash.as_str()), ("administrator", "one"));
+        let other = Store::open(&path).await.unwrap();
+        let hash = "two";
+        let event = event("PASSWORD_RESET");
+        other.set_password("admin", hash, "console".into(), event).await.unwrap();
+        let second = store.user("admin").await.unwrap().unwrap();
+        assert_eq!(second.password_hash, "two");
+        assert!(second.password_time > first.password_time);
+        let all = crate::store::EventFilter { limit: 9, ..Default::default() };
+        let events = store.events(&all).await.unwrap();
+        let kinds: Vec<_> = events.into_iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, ["PASSWORD_RESET", "USER_CREATED"]);
+        assert!(!format!("{second:?}").contains("two"), "hashes are not logged");
+    }
+}
