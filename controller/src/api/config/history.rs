@@ -7,6 +7,7 @@ use gantry_model::name::ClusterName;
 use gantry_model::revision::Revision;
 use gantry_model::wire::timestamp_message;
 use gantry_proto::v1 as pb;
+use gantry_runtime::clock;
 
 use super::document::Document;
 use super::{check_base, config_etag, listing};
@@ -44,7 +45,7 @@ pub(super) async fn list(
     let filter = Filter::parse(&request.filter, FIELDS)?;
     let asked = ["revisions", &request.parent, &request.filter];
     let page = Page::parse(request.page_size, &request.page_token, &asked)?;
-    let parent = parent(&request.parent)?;
+    let parent = parent(control, &request.parent).await?;
     let mut before = page.after::<RevisionName>()?.map_or(END, |name| name.0);
     let mut revisions = Vec::new();
     let mut looked_at = 0;
@@ -85,7 +86,7 @@ pub(super) async fn diff(
     request: &pb::DiffRevisionsRequest,
 ) -> Result<pb::DiffRevisionsResponse, ApiError> {
     let (state, store) = (control.state(), &control.store);
-    let parent = parent(&request.parent)?;
+    let parent = parent(control, &request.parent).await?;
     let one = find(store, "from", &request.from, &state).await?.revision;
     let other = match request.to.as_str() {
         "" => state.revision,
@@ -160,9 +161,8 @@ pub(super) async fn rollback(
         let state = control.state();
         let (_, (differences, document)) = decide(&state)?;
         let mut changes = listing::in_full(&differences);
-        control.with_facts(|facts| {
-            listing::note_cuts(&mut changes, &document, (&state, cluster), facts);
-        });
+        let effects = document.effects(&state, cluster, clock::wall());
+        control.with_facts(|facts| listing::note_cuts(&mut changes, effects, facts));
         let (cut_connections, _) = listing::total(&changes);
         return Ok(pb::RollbackConfigResponse {
             changes,
@@ -244,12 +244,17 @@ impl Past {
     }
 }
 
-fn parent(given: &str) -> Result<Option<ClusterName>, ApiError> {
-    match given {
-        "" | "clusters/-" => Ok(None),
-        // It need not exist any more.
-        given => given.parse().map(Some).map_err(|error| ApiError::name("parent", &error)),
+/// The cluster that is asked about: one that there is, or was.
+async fn parent(control: &Control, given: &str) -> Result<Option<ClusterName>, ApiError> {
+    if matches!(given, "" | "clusters/-") {
+        return Ok(None);
     }
+    let name: ClusterName = given.parse().map_err(|error| ApiError::name("parent", &error))?;
+    let is_there = control.state().cluster(&name).is_some();
+    if is_there || !control.store.revisions(END, Some(&name), 1).await?.is_empty() {
+        return Ok(Some(name));
+    }
+    Err(ApiError::NotFound { kind: "cluster", name: given.to_owned() })
 }
 
 /// The revision that `text` names; it must be one that there was.
