@@ -4,6 +4,7 @@ mod agent;
 mod balancer;
 mod caller;
 mod config;
+mod edit;
 mod enrollment;
 mod error;
 mod fields;
@@ -36,7 +37,7 @@ use crate::observed::Observed;
 use crate::publish::Publisher;
 use crate::state::State;
 use crate::status::Facts;
-use crate::store::{Change, ChangeError, Store, StoreError, Write};
+use crate::store::{self, Change, Once, Store, StoreError, Write};
 
 /// What the services share: the store, what is published from it, and what is observed.
 #[derive(Debug)]
@@ -80,15 +81,40 @@ impl Control {
         &self,
         decide: impl FnOnce(&State) -> Result<(Change, T), ApiError>,
     ) -> Result<(T, Arc<State>), ApiError> {
+        Ok(self.store.change(decide, self.publish()).await?)
+    }
+
+    /// The same, unless the change was committed before under the id of `request`.
+    async fn change_once<T>(
+        &self,
+        request: Option<&store::Request>,
+        decide: impl FnOnce(&State) -> Result<(Change, T), ApiError>,
+    ) -> Result<Once<T>, ApiError> {
+        Ok(self.store.change_once(request, decide, self.publish()).await?)
+    }
+
+    /// Decides and changes nothing.
+    async fn decide_once<T>(
+        &self,
+        request: Option<&store::Request>,
+        decide: impl FnOnce(&State) -> Result<(Change, T), ApiError>,
+    ) -> Result<Once<T>, ApiError> {
+        if let Some(request) = request
+            && let Some(known) = self.store.request(&request.id).await?
+        {
+            return Ok(Once::Before(known));
+        }
+        let state = self.state();
+        Ok(Once::Done(decide(&state)?.1, state))
+    }
+
+    /// What tells the agents of a change.
+    fn publish(&self) -> impl FnOnce(&State, &[Write]) + Send + 'static {
         let publisher = Arc::clone(&self.publisher);
-        let publish = move |state: &State, writes: &[Write]| {
+        move |state: &State, writes: &[Write]| {
             let touched: Vec<_> = writes.iter().filter_map(touched_service).collect();
             publisher.publish(state, &touched);
-        };
-        self.store.change(decide, publish).await.map_err(|error| match error {
-            ChangeError::Decided(error) => error,
-            ChangeError::Store(error) => ApiError::Store(error),
-        })
+        }
     }
 
     /// Works something out from configuration and observation together.

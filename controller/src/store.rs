@@ -23,7 +23,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
@@ -59,6 +59,28 @@ pub enum Write {
     DeleteService(ServiceName),
     PutServer(Box<RealServer>),
     DeleteServer(ServerName),
+}
+
+/// Who does something, and why.
+#[derive(Clone, Debug, Default)]
+pub struct By {
+    pub actor: String,
+    pub comment: String,
+}
+
+impl From<String> for By {
+    fn from(actor: String) -> Self {
+        Self { actor, comment: String::new() }
+    }
+}
+
+/// What became of a change that is carried out once, however often it is asked for.
+#[derive(Debug)]
+pub enum Once<T> {
+    /// What `decide` gave, and the state after the change.
+    Done(T, Arc<State>),
+    /// It was carried out before.
+    Before(Request),
 }
 
 /// A creation that may be asked for twice (AIP-155).
@@ -160,6 +182,34 @@ impl Store {
         publish: impl FnOnce(&State, &[Write]) + Send + 'static,
     ) -> Result<(T, Arc<State>), ChangeError<E>> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
+        self.settle_change(writer, decide, publish).await
+    }
+
+    /// The same, unless a change under the id of `request` was committed before. Of two that come
+    /// at once, the second finds the first.
+    pub async fn change_once<T, E>(
+        &self,
+        request: Option<&Request>,
+        decide: impl FnOnce(&State) -> Result<(Change, T), E>,
+        publish: impl FnOnce(&State, &[Write]) + Send + 'static,
+    ) -> Result<Once<T>, ChangeError<E>> {
+        let writer = Arc::clone(&self.writer).lock_owned().await;
+        if let Some(request) = request {
+            let known = rows::find_request(&writer, &request.id).await;
+            if let Some(known) = known.map_err(ChangeError::Store)? {
+                return Ok(Once::Before(known));
+            }
+        }
+        let (value, state) = self.settle_change(writer, decide, publish).await?;
+        Ok(Once::Done(value, state))
+    }
+
+    async fn settle_change<T, E>(
+        &self,
+        writer: OwnedMutexGuard<SqlitePool>,
+        decide: impl FnOnce(&State) -> Result<(Change, T), E>,
+        publish: impl FnOnce(&State, &[Write]) + Send + 'static,
+    ) -> Result<(T, Arc<State>), ChangeError<E>> {
         let before = self.state();
         let (change, value) = decide(&before).map_err(ChangeError::Decided)?;
         if change.writes.is_empty() && change.events.is_empty() {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashSet};
 use tonic::{Request, Response, Status};
 
 use super::balancer::{Placed, places, real_servers};
+use super::edit::Asked;
 use super::error::{ApiError, sound};
 use super::resources::{cluster_of, etag};
 use super::{Calls, Control, caller, fields};
@@ -102,12 +103,12 @@ async fn apply(
     let config = request.config.clone().unwrap_or_default();
     let cluster = cluster_of(&control.state(), "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
+    let asked = Asked::new(actor, &request.comment)?;
     let decide = |state: &State| {
         check_base(state, &cluster, &request.base_etag)?;
         let (changes, writes) = document.changes(state, &cluster);
         let events = applied_event(&cluster, &changes);
-        let comment = request.comment.clone();
-        Ok((Change { actor, comment, writes, events, request: None }, changes))
+        Ok((Change { writes, events, ..asked.change() }, changes))
     };
     let (changes, state) = if request.validate_only {
         let state = control.state();

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::store::StoreError;
+use crate::store::{ChangeError, StoreError};
 
 const DOMAIN: &str = "gantry";
 
@@ -80,6 +80,15 @@ pub(super) fn sound<T>(violations: Violations, value: Option<T>) -> Result<T, Ap
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<ChangeError<ApiError>> for ApiError {
+    fn from(error: ChangeError<ApiError>) -> Self {
+        match error {
+            ChangeError::Decided(error) => error,
+            ChangeError::Store(error) => Self::Store(error),
+        }
     }
 }
 
