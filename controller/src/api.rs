@@ -3,6 +3,7 @@
 mod agent;
 mod balancer;
 mod caller;
+mod certificate;
 mod config;
 mod edit;
 mod enrollment;
@@ -13,6 +14,8 @@ mod fleet;
 mod observe;
 mod page;
 mod resources;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use gantry_model::name::ServiceName;
 use gantry_proto::agent::v1::agent_service_server::AgentServiceServer;
 use gantry_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
 use gantry_proto::v1::balancer_service_server::BalancerServiceServer;
+use gantry_proto::v1::certificate_service_server::CertificateServiceServer;
 use gantry_proto::v1::config_service_server::ConfigServiceServer;
 use gantry_proto::v1::fleet_service_server::FleetServiceServer;
 use gantry_proto::v1::observe_service_server::ObserveServiceServer;
@@ -167,6 +171,7 @@ pub fn routes(control: &Arc<Control>) -> Result<Routes, tonic_reflection::server
         .add_service(known_only(reflection().build_v1alpha()?))
         .add_service(operators_only(BalancerServiceServer::new(calls.clone())))
         .add_service(operators_only(config.max_decoding_message_size(LARGEST_DOCUMENT)))
+        .add_service(operators_only(CertificateServiceServer::new(calls.clone())))
         .add_service(operators_only(FleetServiceServer::new(calls.clone())))
         .add_service(operators_only(ObserveServiceServer::new(calls.clone())))
         .add_service(known_only(agents.max_decoding_message_size(LARGEST_REPORT)))

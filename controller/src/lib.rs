@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod authority;
+pub mod certificate;
 pub mod observed;
 pub mod publish;
 pub mod serve;

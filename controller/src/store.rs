@@ -4,11 +4,13 @@
 //! the state and decides, one transaction writes rows, revision and events, and only what was
 //! committed becomes the new state in memory. Readers take the state and need no database.
 
+mod certificates;
 mod events;
 mod fleet;
 mod load;
 mod rows;
 
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use sqlx::sqlite::{
 };
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
+pub use self::certificates::{CertificateChange, CertificateWrite};
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
 use crate::state::State;
@@ -139,6 +142,7 @@ impl Store {
     /// Opens or makes the database at `path` and reads all of it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        keep_private(path).map_err(|source| failed(sqlx::Error::Io(source)))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -270,6 +274,14 @@ impl Store {
     pub async fn request(&self, id: &str) -> Result<Option<Request>, StoreError> {
         rows::find_request(&self.reader, id).await
     }
+}
+
+/// There are private keys in the database: only its owner may read it. SQLite gives its other files
+/// the same mode.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 /// Runs `commit` to its end even if who waits for it goes away: a transaction that was committed

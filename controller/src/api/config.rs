@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashSet};
 use tonic::{Request, Response, Status};
 
 use super::balancer::{Placed, places, real_servers};
+use super::certificate::check_used;
 use super::edit::Asked;
 use super::error::{ApiError, sound};
 use super::resources::{cluster_of, etag};
@@ -106,6 +107,7 @@ async fn apply(
     let asked = Asked::new(actor, &request.comment)?;
     let decide = |state: &State| {
         check_base(state, &cluster, &request.base_etag)?;
+        document.check_certificates(state)?;
         let (changes, writes) = document.changes(state, &cluster);
         let events = applied_event(&cluster, &changes);
         Ok((Change { writes, events, ..asked.change() }, changes))
@@ -207,6 +209,17 @@ impl Document {
             changes.put_service(state.service(name).map(AsRef::as_ref), service, servers);
         }
         (changes.listed, changes.writes)
+    }
+
+    /// Certificates are no part of a document: those that it names must be there.
+    fn check_certificates(&self, state: &State) -> Result<(), ApiError> {
+        let mut violations = Violations::new();
+        for (name, (service, _)) in &self.services {
+            let at = self.places.get(name).copied().unwrap_or_default();
+            let path = format!("config.services[{at}].virtual_service");
+            violations.within(path, |violations| check_used(violations, state, service));
+        }
+        sound(violations, Some(()))
     }
 
     fn check_neighbours(&self, violations: &mut Violations) {

@@ -21,21 +21,26 @@ use crate::store::{By, Change, NewEvent, Once, Request, Write};
 /// The longest comment, in characters: a reason, not a report.
 const LONGEST_COMMENT: usize = 1024;
 
-/// A resource of the state that clients create, update and delete.
-pub(super) trait Resource: Sized {
+/// A resource of the state that has a name.
+pub(super) trait Named: Sized {
     type Name: FromStr<Err = NameError> + Display;
+    /// What people call it: `virtual service`.
+    const KIND: &'static str;
+
+    fn find<'a>(state: &'a State, name: &Self::Name) -> Option<&'a Self>;
+}
+
+/// A resource of the state that clients create, update and delete.
+pub(super) trait Resource: Named {
     /// Its configuration, which cannot be wrong.
     type Config;
     type Message: Reflected + PartialEq + Send;
 
-    /// What people call it: `virtual service`.
-    const KIND: &'static str;
     /// The field of a request that holds it.
     const FIELD: &'static str;
     /// The events of a creation, an update and a deletion.
     const EVENTS: [&'static str; 3];
 
-    fn find<'a>(state: &'a State, name: &Self::Name) -> Option<&'a Self>;
     fn name(&self) -> &Self::Name;
     /// The revision number that changed it last.
     fn number(&self) -> u64;
@@ -129,7 +134,7 @@ pub(super) fn check_comment(comment: &str) -> Result<(), ApiError> {
 }
 
 /// Finds the resource that a field of a request names.
-pub(super) fn find<'a, R: Resource>(
+pub(super) fn find<'a, R: Named>(
     state: &'a State,
     field: &str,
     name: &str,
@@ -250,7 +255,7 @@ fn show<R: Resource>(
     Ok(control.with_facts(|facts| found.shown(facts)))
 }
 
-fn not_found<R: Resource>(name: &R::Name) -> ApiError {
+fn not_found<R: Named>(name: &R::Name) -> ApiError {
     ApiError::NotFound { kind: R::KIND, name: name.to_string() }
 }
 

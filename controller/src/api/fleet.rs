@@ -11,7 +11,7 @@ use pb::fleet_service_server::FleetService;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
-use super::edit::{self, Asked, Draft, Resource};
+use super::edit::{self, Asked, Draft, Named, Resource};
 use super::error::{ApiError, sound};
 use super::filter::{self, Filter};
 use super::page::Page;
@@ -175,19 +175,22 @@ async fn create_cluster(
     edit::create::<Cluster>(control, asked, name, draft).await
 }
 
-impl Resource for Cluster {
+impl Named for Cluster {
     type Name = ClusterName;
-    /// Its name and its label.
-    type Config = (ClusterName, String);
-    type Message = pb::Cluster;
-
     const KIND: &'static str = "cluster";
-    const FIELD: &'static str = "cluster";
-    const EVENTS: [&'static str; 3] = ["CLUSTER_CREATED", "CLUSTER_UPDATED", "CLUSTER_DELETED"];
 
     fn find<'a>(state: &'a State, name: &ClusterName) -> Option<&'a Self> {
         state.cluster(name).map(AsRef::as_ref)
     }
+}
+
+impl Resource for Cluster {
+    /// Its name and its label.
+    type Config = (ClusterName, String);
+    type Message = pb::Cluster;
+
+    const FIELD: &'static str = "cluster";
+    const EVENTS: [&'static str; 3] = ["CLUSTER_CREATED", "CLUSTER_UPDATED", "CLUSTER_DELETED"];
 
     fn name(&self) -> &ClusterName {
         &self.name

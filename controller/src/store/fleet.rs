@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// Commits, and makes the same change to the state in memory, whoever waits for it.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         writer: OwnedMutexGuard<SqlitePool>,
         transaction: sqlx::Transaction<'static, sqlx::Sqlite>,
@@ -151,7 +151,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let store = self.clone();
         let commit = async move {
-            transaction.commit().await.map_err(writing)?;
+            let failed = |source| StoreError::Write { what: "a change".to_owned(), source };
+            transaction.commit().await.map_err(failed)?;
             store.state.send_modify(|state| update(Arc::make_mut(state)));
             store.note_events(newest);
             drop(writer);
@@ -186,13 +187,13 @@ async fn find(
     })
 }
 
-async fn begin(
+pub(super) async fn begin(
     writer: &SqlitePool,
 ) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
     writer.begin_with("BEGIN IMMEDIATE").await.map_err(writing)
 }
 
-async fn record(
+pub(super) async fn record(
     connection: &mut SqliteConnection,
     by: By,
     event: NewEvent,

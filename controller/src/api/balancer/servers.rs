@@ -11,7 +11,7 @@ use gantry_proto::v1 as pb;
 use gantry_runtime::clock;
 
 use crate::api::Control;
-use crate::api::edit::{self, Asked, Draft, Resource};
+use crate::api::edit::{self, Asked, Draft, Named, Resource};
 use crate::api::error::{ApiError, sound};
 use crate::api::filter::{self, Filter};
 use crate::api::page::Page;
@@ -99,19 +99,22 @@ pub(super) async fn create(
     edit::create::<Server>(control, asked, name, draft).await
 }
 
-impl Resource for Server {
+impl Named for Server {
     type Name = ServerName;
-    type Config = RealServer;
-    type Message = pb::RealServer;
-
     const KIND: &'static str = "real server";
-    const FIELD: &'static str = "real_server";
-    const EVENTS: [&'static str; 3] =
-        ["REAL_SERVER_CREATED", "REAL_SERVER_UPDATED", "REAL_SERVER_DELETED"];
 
     fn find<'a>(state: &'a State, name: &ServerName) -> Option<&'a Self> {
         state.server(name)
     }
+}
+
+impl Resource for Server {
+    type Config = RealServer;
+    type Message = pb::RealServer;
+
+    const FIELD: &'static str = "real_server";
+    const EVENTS: [&'static str; 3] =
+        ["REAL_SERVER_CREATED", "REAL_SERVER_UPDATED", "REAL_SERVER_DELETED"];
 
     fn name(&self) -> &ServerName {
         &self.config.name

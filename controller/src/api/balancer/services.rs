@@ -12,7 +12,8 @@ use gantry_model::wire;
 use gantry_proto::v1 as pb;
 
 use crate::api::Control;
-use crate::api::edit::{self, Asked, Draft, Resource};
+use crate::api::certificate::check_used;
+use crate::api::edit::{self, Asked, Draft, Named, Resource};
 use crate::api::error::{ApiError, sound};
 use crate::api::filter::{self, Filter};
 use crate::api::page::Page;
@@ -70,19 +71,22 @@ pub(super) async fn create(
     edit::create::<Service>(control, asked, name, draft).await
 }
 
-impl Resource for Service {
+impl Named for Service {
     type Name = ServiceName;
-    type Config = VirtualService;
-    type Message = pb::VirtualService;
-
     const KIND: &'static str = "virtual service";
-    const FIELD: &'static str = "virtual_service";
-    const EVENTS: [&'static str; 3] =
-        ["VIRTUAL_SERVICE_CREATED", "VIRTUAL_SERVICE_UPDATED", "VIRTUAL_SERVICE_DELETED"];
 
     fn find<'a>(state: &'a State, name: &ServiceName) -> Option<&'a Self> {
         state.service(name).map(AsRef::as_ref)
     }
+}
+
+impl Resource for Service {
+    type Config = VirtualService;
+    type Message = pb::VirtualService;
+
+    const FIELD: &'static str = "virtual_service";
+    const EVENTS: [&'static str; 3] =
+        ["VIRTUAL_SERVICE_CREATED", "VIRTUAL_SERVICE_UPDATED", "VIRTUAL_SERVICE_DELETED"];
 
     fn name(&self) -> &ServiceName {
         &self.config.name
@@ -136,7 +140,7 @@ impl Resource for Service {
     }
 }
 
-/// Records under `field` what of `service` collides with its neighbours.
+/// Records under `field` what of `service` collides with its neighbours, or lacks them.
 fn check_neighbours(
     violations: &mut Violations,
     state: &State,
@@ -147,11 +151,12 @@ fn check_neighbours(
     let others = state.services_of(&cluster).map(|other| &other.config);
     let others = others.filter(|other| other.name != service.name);
     let changed = HashSet::from([&service.name]);
-    for conflict in rules::conflicts(others.chain([service]), &changed) {
-        violations.within(field, |violations| {
+    violations.within(field, |violations| {
+        for conflict in rules::conflicts(others.chain([service]), &changed) {
             violations.add(conflict.field, conflict.reason, conflict.message);
-        });
-    }
+        }
+        check_used(violations, state, service);
+    });
 }
 
 /// A real server, and where in the request it stands.

@@ -1,23 +1,10 @@
-use std::sync::Arc;
-
 use gantry_proto::v1 as pb;
 use pb::balancer_service_server::BalancerService;
 use pb::fleet_service_server::FleetService;
 use pb::observe_service_server::ObserveService;
 use tonic::{Code, Request};
 
-use super::super::Calls;
-use crate::api::Control;
-use crate::authority::Authority;
-use crate::store::Store;
-
-/// An API over an empty database, which goes with the folder.
-async fn api() -> (Calls, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("gantry.db")).await.unwrap();
-    let authority = Arc::new(Authority::open(dir.path()).unwrap());
-    (Calls { control: Arc::new(Control::new(store, authority).await.unwrap()) }, dir)
-}
+use crate::api::testing::api;
 
 fn cluster(request_id: &str) -> pb::CreateClusterRequest {
     pb::CreateClusterRequest {
