@@ -17,6 +17,8 @@ mod api_balancer;
 mod api_config;
 #[path = "e2e/api_foreign_client.rs"]
 mod api_foreign_client;
+#[path = "e2e/api_hostile.rs"]
+mod api_hostile;
 #[path = "e2e/api_identity.rs"]
 mod api_identity;
 #[path = "e2e/failover_controller.rs"]
