@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod authority;
+pub mod certificate;
 pub mod difference;
 pub mod effects;
 pub mod observed;

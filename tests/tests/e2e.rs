@@ -19,6 +19,8 @@ mod api_config;
 mod api_foreign_client;
 #[path = "e2e/api_history.rs"]
 mod api_history;
+#[path = "e2e/api_hostile.rs"]
+mod api_hostile;
 #[path = "e2e/api_identity.rs"]
 mod api_identity;
 #[path = "e2e/api_plan.rs"]

@@ -12,6 +12,7 @@ use pb::config_service_server::ConfigService;
 use tonic::{Request, Response, Status};
 
 use self::document::Document;
+use super::edit::Asked;
 use super::error::ApiError;
 use super::resources::{cluster_of, etag};
 use super::{Calls, Control, caller};
@@ -107,6 +108,7 @@ fn plan(
     let state = control.state();
     let cluster = cluster_of(&state, "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
+    document.check_certificates(&state)?;
     let mut changes = listing::in_full(&document.plan(&state, &cluster).differences);
     let effects = document.effects(&state, &cluster, clock::wall());
     control.with_facts(|facts| listing::note_cuts(&mut changes, effects, facts));
@@ -123,14 +125,15 @@ async fn apply(
     let config = request.config.clone().unwrap_or_default();
     let cluster = cluster_of(&control.state(), "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
+    let asked = Asked::new(actor, &request.comment)?;
     let decide = |state: &State| {
         check_base(state, &cluster, &request.base_etag)?;
+        document.check_certificates(state)?;
         let plan = document.plan(state, &cluster);
         let told = format!("applied a document: {}", listing::counted(&plan.differences));
         let event = NewEvent::info("CONFIG_APPLIED", &cluster, told);
         let events = if plan.differences.is_empty() { Vec::new() } else { vec![event] };
-        let comment = request.comment.clone();
-        let change = Change { actor, comment, writes: plan.writes, events, request: None };
+        let change = Change { writes: plan.writes, events, ..asked.change() };
         Ok((change, plan.differences))
     };
     let (differences, state) = if request.validate_only {

@@ -15,6 +15,7 @@ use gantry_proto::v1 as pb;
 use jiff::Timestamp;
 
 use crate::api::balancer::{Placed, places, real_servers};
+use crate::api::certificate::check_used;
 use crate::api::error::{ApiError, sound};
 use crate::difference::{Difference, Resource, Resources};
 use crate::effects::{Effect, Whole, effects};
@@ -82,8 +83,7 @@ impl Document {
         }
     }
 
-    /// Reads what history says that a cluster was. What the rules of today forbid is told under
-    /// the field `revision`, which is what the client chose.
+    /// Reads what history says that a cluster was, by the rules of today.
     pub(super) fn remember(resources: &Resources) -> Result<Self, ApiError> {
         let mut violations = Violations::new();
         let mut document = Self { services: BTreeMap::new() };
@@ -101,15 +101,16 @@ impl Document {
             });
         }
         document.check_neighbours(&mut violations);
-        violations.finish(Some(document)).map_err(|found| {
-            let found = found.into_iter().map(|mut violation| {
-                let field = std::mem::replace(&mut violation.field, "revision".to_owned());
-                violation.message =
-                    format!("does not pass the rules of today: {field}: {}", violation.message);
-                violation
-            });
-            ApiError::Invalid(found.collect())
-        })
+        sound(violations, Some(document)).map_err(not_today)
+    }
+
+    /// Certificates are no part of a document: those that it names must be there.
+    pub(super) fn check_certificates(&self, state: &State) -> Result<(), ApiError> {
+        let mut violations = Violations::new();
+        for Entry { service, place, .. } in self.services.values() {
+            violations.within(place, |violations| check_used(violations, state, service));
+        }
+        sound(violations, Some(()))
     }
 
     /// The same, but every real server that `state` has serves, or does not, as it does there.
@@ -171,6 +172,18 @@ impl Entry {
     fn servers(&self) -> impl Iterator<Item = &RealServer> {
         self.servers.iter().map(|(_, server)| server)
     }
+}
+
+/// Tells violations of what history holds under the field `revision`, which is what the client chose.
+pub(super) fn not_today(error: ApiError) -> ApiError {
+    let ApiError::Invalid(found) = error else { return error };
+    let found = found.into_iter().map(|mut violation| {
+        let field = std::mem::replace(&mut violation.field, "revision".to_owned());
+        violation.message =
+            format!("does not pass the rules of today: {field}: {}", violation.message);
+        violation
+    });
+    ApiError::Invalid(found.collect())
 }
 
 /// The real servers of a service, each with its place in the service.

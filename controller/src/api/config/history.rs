@@ -9,9 +9,10 @@ use gantry_model::wire::timestamp_message;
 use gantry_proto::v1 as pb;
 use gantry_runtime::clock;
 
-use super::document::Document;
+use super::document::{Document, not_today};
 use super::{check_base, config_etag, listing};
 use crate::api::Control;
+use crate::api::edit::Asked;
 use crate::api::error::ApiError;
 use crate::api::filter::{self, Field, Filter, Kind};
 use crate::api::page::Page;
@@ -146,15 +147,16 @@ pub(super) async fn rollback(
     let past = Past::find(control, &request.name, &request.revision).await?;
     let (cluster, revision) = (&past.cluster, past.revision);
     let document = Document::remember(&past.with_last_admin_states())?;
+    let asked = Asked::new(actor, &request.comment)?;
     let decide = |state: &State| {
         check_base(state, cluster, &request.base_etag)?;
+        document.check_certificates(state).map_err(not_today)?;
         let document = document.with_admin_states_of(state);
         let plan = document.plan(state, cluster);
         let told = format!("rolled back to {revision}: {}", listing::counted(&plan.differences));
         let event = NewEvent::info("CONFIG_ROLLED_BACK", cluster, told);
         let events = if plan.differences.is_empty() { Vec::new() } else { vec![event] };
-        let comment = request.comment.clone();
-        let change = Change { actor, comment, writes: plan.writes, events, request: None };
+        let change = Change { writes: plan.writes, events, ..asked.change() };
         Ok((change, (plan.differences, document)))
     };
     if request.validate_only {
