@@ -27,11 +27,6 @@ use tonic::{Code, Status};
 
 /// Calls that are not written yet, and answer UNIMPLEMENTED. Empty this list as they come.
 const UNDER_CONSTRUCTION: &[&str] = &[
-    "gantry.v1.ConfigService.PlanConfig",
-    "gantry.v1.ConfigService.RollbackConfig",
-    "gantry.v1.ConfigService.ListRevisions",
-    "gantry.v1.ConfigService.GetRevision",
-    "gantry.v1.ConfigService.DiffRevisions",
     "gantry.v1.FleetService.ApproveRemovals",
     "gantry.agent.v1.EnrollmentService.Renew",
     "gantry.v1.AuthorityService.",
