@@ -10,6 +10,7 @@ use clap::Args;
 use gantry_model::name::ClusterName;
 use gantry_proto::v1::ListClustersRequest;
 use gantry_proto::v1::balancer_service_client::BalancerServiceClient;
+use gantry_proto::v1::certificate_service_client::CertificateServiceClient;
 use gantry_proto::v1::config_service_client::ConfigServiceClient;
 use gantry_proto::v1::fleet_service_client::FleetServiceClient;
 use gantry_proto::v1::observe_service_client::ObserveServiceClient;
@@ -102,6 +103,11 @@ impl Session {
 
     pub(crate) fn balancer(&self) -> BalancerServiceClient<Channel> {
         BalancerServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(crate) fn certificates(&self) -> CertificateServiceClient<Channel> {
+        CertificateServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(crate) fn fleet(&self) -> FleetServiceClient<Channel> {

@@ -101,7 +101,11 @@ async fn apply(
     actor: String,
     request: &pb::ApplyConfigRequest,
 ) -> Result<pb::ApplyConfigResponse, ApiError> {
-    let config = request.config.clone().unwrap_or_default();
+    let Some(config) = request.config.clone() else {
+        // Taken for an empty document, this would delete everything.
+        let what = "is required: the document that the configuration is to be equal to";
+        return Err(ApiError::field("config", "REQUIRED", what));
+    };
     let cluster = cluster_of(&control.state(), "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
     let asked = Asked::new(actor, &request.comment)?;
@@ -188,6 +192,7 @@ impl Document {
         });
         let servers = real_servers(violations, &name, &entry.real_servers);
         let Some(service) = service else { return };
+        violations.within("virtual_service", |found| rules::check_service(found, &service));
         rules::check_together(violations, &service, places(&servers));
         self.places.insert(name.clone(), at);
         if self.services.insert(name.clone(), (service, servers)).is_some() {
