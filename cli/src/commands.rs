@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod get;
 mod history;
+mod import;
 mod join;
 pub(crate) mod lists;
 mod overview;
@@ -61,6 +62,9 @@ enum Command {
     Create(create::Kind),
     /// Change fields of a resource
     Set(set::Arguments),
+    /// Store a certificate and its key
+    #[command(subcommand)]
+    Import(import::Kind),
     /// Delete a resource
     Delete(delete::Arguments),
     /// Send a real server no new clients; let its connections end
@@ -126,6 +130,7 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Describe(arguments) => describe::run(arguments, &session).await,
         Command::Create(kind) => create::run(kind, &session).await,
         Command::Set(arguments) => set::run(arguments, &session).await,
+        Command::Import(kind) => import::run(kind, &session).await,
         Command::Delete(arguments) => delete::run(arguments, &session).await,
         Command::Drain(drain) => serve::drain(drain, &session).await,
         Command::Halt(halt) => serve::halt(halt, &session).await,

@@ -13,8 +13,12 @@ mod agent_scale;
 mod agent_stream;
 #[path = "e2e/api_balancer.rs"]
 mod api_balancer;
+#[path = "e2e/api_certificates.rs"]
+mod api_certificates;
 #[path = "e2e/api_config.rs"]
 mod api_config;
+#[path = "e2e/api_filters.rs"]
+mod api_filters;
 #[path = "e2e/api_foreign_client.rs"]
 mod api_foreign_client;
 #[path = "e2e/api_history.rs"]

@@ -131,3 +131,6 @@ impl BalancerService for Calls {
         answer(servers::online(&self.control, actor, request).await)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,7 +104,7 @@ fn plan(
     control: &Control,
     request: pb::PlanConfigRequest,
 ) -> Result<pb::PlanConfigResponse, ApiError> {
-    let config = request.config.unwrap_or_default();
+    let config = required(request.config)?;
     let state = control.state();
     let cluster = cluster_of(&state, "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
@@ -122,7 +122,7 @@ async fn apply(
     actor: String,
     request: &pb::ApplyConfigRequest,
 ) -> Result<pb::ApplyConfigResponse, ApiError> {
-    let config = request.config.clone().unwrap_or_default();
+    let config = required(request.config.clone())?;
     let cluster = cluster_of(&control.state(), "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
     let asked = Asked::new(actor, &request.comment)?;
@@ -147,6 +147,12 @@ async fn apply(
         etag: config_etag(&state, &cluster),
         revision: state.revision.to_string(),
     })
+}
+
+/// Taken for an empty document, none at all would delete everything.
+fn required(config: Option<pb::Config>) -> Result<pb::Config, ApiError> {
+    let what = "is required: the document that the configuration is to be equal to";
+    config.ok_or_else(|| ApiError::field("config", "REQUIRED", what))
 }
 
 fn config_etag(state: &State, cluster: &ClusterName) -> String {

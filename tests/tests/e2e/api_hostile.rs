@@ -139,9 +139,8 @@ fn judge(method: &MethodDescriptor, answer: &Answer) -> Option<String> {
         return (!fine).then(|| "it was carried out".to_owned());
     };
     let message = status.message();
-    let unfinished = UNDER_CONSTRUCTION.iter().any(|begin| name.starts_with(begin));
     match status.code() {
-        Code::Unimplemented if unfinished => return None,
+        Code::Unimplemented if is_unfinished(method) => return None,
         Code::InvalidArgument
         | Code::NotFound
         | Code::AlreadyExists
@@ -156,6 +155,23 @@ fn judge(method: &MethodDescriptor, answer: &Answer) -> Option<String> {
     }
     let leak = LEAKS.iter().find(|leak| message.contains(**leak));
     leak.map(|leak| format!("{leak:?} in {message:?}"))
+}
+
+/// What the controller's log says of panics, with where they were.
+fn panics(callers: &Callers) -> Vec<String> {
+    let log = callers.site.controller.log();
+    let mut lines = log.lines();
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.contains("panicked") {
+            found.push(format!("{line} {}", lines.next().unwrap_or_default()));
+        }
+    }
+    found
+}
+
+fn is_unfinished(method: &MethodDescriptor) -> bool {
+    UNDER_CONSTRUCTION.iter().any(|begin| method.full_name().starts_with(begin))
 }
 
 /// Whether this call may succeed: it reads, or it is asked to change nothing.
@@ -187,10 +203,10 @@ async fn api_hostile_input_is_refused_in_clear_words_and_changes_nothing() {
         assert_eq!(callers.configuration().await, before, "{} changed it", method.full_name());
     }
     assert!(count > 2000, "only {count} calls were made");
+    wrong.extend(panics(&callers));
     wrong.sort();
     let shown: Vec<_> = wrong.iter().take(40).map(String::as_str).collect();
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), shown.join("\n"));
-    assert!(!callers.site.controller.log().contains("panicked"));
     assert!(callers.site.controller.is_running());
 }
 
@@ -219,6 +235,9 @@ async fn api_hostile_size_is_refused_and_the_connection_lives() {
         };
         let channel = callers.channel(&method);
         let status = raw::call(channel, &method, vec![0; size], LISTEN).await.expect("refused");
+        if status.code() == Code::Unimplemented && is_unfinished(&method) {
+            continue;
+        }
         assert_eq!(status.code(), Code::OutOfRange, "{}: {status:?}", method.full_name());
         assert!(status.message().contains("too large"), "{status:?}");
     }

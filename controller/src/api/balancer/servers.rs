@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use gantry_model::name::{Id, ServerName};
-use gantry_model::rules;
+use gantry_model::rules::{self, Siblings};
 use gantry_model::server::{AdminState, RealServer};
-use gantry_model::violation::Violations;
+use gantry_model::violation::{Violation, Violations};
 use gantry_model::wire;
 use gantry_proto::v1 as pb;
 use gantry_runtime::clock;
@@ -241,24 +241,32 @@ async fn intend(
     edit::get::<Server>(control, &name)
 }
 
-/// Reads a server and checks it against its service and the other servers there.
+/// Reads a server and checks it against its service and the other servers there. A change is not
+/// held up by what was wrong before it.
 fn check(
     service: &Service,
     name: &ServerName,
     message: &pb::RealServer,
 ) -> Result<RealServer, ApiError> {
     let mut violations = Violations::new();
-    let server = violations.within(Server::FIELD, |violations| {
-        let server = wire::real_server(violations, name.clone(), message)?;
-        rules::check_server(violations, &service.config, &server);
-        let twin = service.real_servers().find(|other| {
-            other.name != *name && !other.label.is_empty() && other.label == server.label
-        });
-        if let Some(twin) = twin {
-            let what = format!("{:?} is the label of {} already", server.label, twin.name);
-            violations.add("display_name", "DUPLICATE", what);
-        }
-        Some(server)
-    });
+    let server = violations
+        .within(Server::FIELD, |violations| wire::real_server(violations, name.clone(), message));
+    if let Some(server) = &server {
+        let current = service.servers.get(&name.server);
+        let before = current.map(|current| faults(service, &current.config)).unwrap_or_default();
+        let now = faults(service, server).into_iter();
+        violations.extend(now.filter(|one| !before.iter().any(|before| before.is_like(one))));
+    }
     sound(violations, server)
+}
+
+fn faults(service: &Service, server: &RealServer) -> Vec<Violation> {
+    let mut violations = Violations::new();
+    let others = service.real_servers().filter(|other| other.name != server.name);
+    let siblings = Siblings::new(&service.config, others);
+    violations.within(Server::FIELD, |violations| {
+        rules::check_server(violations, &service.config, server);
+        siblings.check(violations, &service.config, server);
+    });
+    violations.into_found()
 }

@@ -7,7 +7,7 @@ use gantry_model::name::{Id, ServiceName};
 use gantry_model::rules;
 use gantry_model::server::RealServer;
 use gantry_model::service::VirtualService;
-use gantry_model::violation::Violations;
+use gantry_model::violation::{Violation, Violations};
 use gantry_model::wire;
 use gantry_proto::v1 as pb;
 
@@ -122,9 +122,9 @@ impl Resource for Service {
             wire::virtual_service(violations, current.config.name.clone(), message)
         });
         if let Some(service) = &parsed {
-            let servers = current.real_servers();
-            let servers = servers.map(|server| (server.name.to_string(), server));
-            rules::check_together(&mut violations, service, servers);
+            let before = faults(&current.config, current);
+            let now = faults(service, current);
+            violations.extend(now.into_iter().filter(|one| !before.iter().any(|b| b.is_like(one))));
             check_neighbours(&mut violations, state, service, Self::FIELD);
         }
         sound(violations, parsed)
@@ -138,6 +138,16 @@ impl Resource for Service {
         let message = format!("deleted with {} real servers", current.servers.len());
         Ok((Write::DeleteService(current.config.name.clone()), message))
     }
+}
+
+/// What is wrong with `service` and the servers of `stored`. A change is not held up by what was
+/// wrong before it: a rule may be younger than what it forbids.
+fn faults(service: &VirtualService, stored: &Service) -> Vec<Violation> {
+    let mut violations = Violations::new();
+    violations.within(Service::FIELD, |violations| rules::check_service(violations, service));
+    let servers = stored.real_servers().map(|server| (server.name.to_string(), server));
+    rules::check_together(&mut violations, service, servers);
+    violations.into_found()
 }
 
 /// Records under `field` what of `service` collides with its neighbours, or lacks them.
@@ -175,6 +185,7 @@ fn parse(
     });
     let servers = real_servers(&mut violations, name, &request.real_servers);
     if let Some(service) = &service {
+        violations.within(Service::FIELD, |found| rules::check_service(found, service));
         rules::check_together(&mut violations, service, places(&servers));
         check_neighbours(&mut violations, state, service, "virtual_service");
     }

@@ -75,6 +75,7 @@ impl Document {
         });
         let servers = real_servers(violations, &name, &entry.real_servers);
         let Some(service) = service else { return };
+        violations.within("virtual_service", |found| rules::check_service(found, &service));
         rules::check_together(violations, &service, places(&servers));
         let place = format!("{place}.virtual_service");
         if self.services.insert(name.clone(), Entry { service, servers, place }).is_some() {
@@ -95,6 +96,7 @@ impl Document {
                 let service = wire::virtual_service(violations, name.clone(), message);
                 let servers = servers_of(violations, resources, &name);
                 let Some(service) = service else { return };
+                rules::check_service(violations, &service);
                 rules::check_together(violations, &service, places(&servers));
                 let place = place.clone();
                 document.services.insert(name, Entry { service, servers, place });
