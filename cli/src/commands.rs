@@ -13,6 +13,7 @@ mod events;
 mod explain;
 mod get;
 mod history;
+mod import;
 mod join;
 pub(crate) mod lists;
 mod overview;
@@ -64,6 +65,9 @@ enum Command {
     Create(create::Kind),
     /// Change fields of a resource
     Set(set::Arguments),
+    /// Store a certificate and its key
+    #[command(subcommand)]
+    Import(import::Kind),
     /// Delete a resource
     Delete(delete::Arguments),
     /// Send a real server no new clients; let its connections end
@@ -139,6 +143,7 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Command::Describe(arguments) => describe::run(arguments, &session).await,
         Command::Create(kind) => create::run(kind, &session).await,
         Command::Set(arguments) => set::run(arguments, &session).await,
+        Command::Import(kind) => import::run(kind, &session).await,
         Command::Delete(arguments) => delete::run(arguments, &session).await,
         Command::Drain(drain) => serve::drain(drain, &session).await,
         Command::Halt(halt) => serve::halt(halt, &session).await,

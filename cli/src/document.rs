@@ -58,6 +58,7 @@ macro_rules! documented {
 documented!(
     v1::Appliance = "gantry.v1.Appliance",
     v1::Authority = "gantry.v1.Authority",
+    v1::Certificate = "gantry.v1.Certificate",
     v1::Cluster = "gantry.v1.Cluster",
     v1::Config = "gantry.v1.Config",
     v1::config::Service = "gantry.v1.Config.Service",

@@ -148,6 +148,7 @@ async fn near_names(session: &Session, status: &Status) -> Option<String> {
     let parts: Vec<&str> = missing.split('/').collect();
     let (kind, parent) = match parts.as_slice() {
         ["clusters", _] => ("cluster", String::new()),
+        ["certificates", _] => ("certificate", String::new()),
         ["clusters", cluster, "appliances", _] => ("appliance", format!("clusters/{cluster}")),
         ["clusters", cluster, "virtualServices", _] => {
             ("virtual service", format!("clusters/{cluster}"))
@@ -174,6 +175,9 @@ async fn sibling_names(
 ) -> Result<Vec<String>, Status> {
     use crate::commands::lists;
     let names = match kind {
+        "certificate" => {
+            lists::certificates(session, "").await?.into_iter().map(|it| it.name).collect()
+        }
         "cluster" => lists::clusters(session, "").await?.into_iter().map(|it| it.name).collect(),
         "appliance" => {
             lists::appliances(session, parent, "").await?.into_iter().map(|it| it.name).collect()

@@ -5,7 +5,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use gantry_model::name::{ApplianceName, ClusterName, Id, NameError, ServerName, ServiceName};
+use gantry_model::name::{
+    ApplianceName, CertificateName, ClusterName, Id, NameError, ServerName, ServiceName,
+};
 
 /// The whole name of something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,7 @@ pub(crate) enum Name {
     Service(ServiceName),
     Server(ServerName),
     Appliance(ApplianceName),
+    Certificate(CertificateName),
 }
 
 /// A name that may lack its cluster.
@@ -47,12 +50,16 @@ impl FromStr for Reference {
         Ok(match parts.as_slice() {
             ["clusters", ..] => Self::Whole(text.trim_end_matches('/').parse()?),
             ["appliances", appliance] => Self::Appliance(id(appliance)?),
+            ["certificates", certificate] => {
+                Self::Whole(Name::Certificate(CertificateName { certificate: id(certificate)? }))
+            }
             ["virtualServices", service] | [service] => Self::Service(id(service)?),
             ["virtualServices", service, "realServers", server] | [service, server] => {
                 Self::Server(id(service)?, id(server)?)
             }
             _ => {
-                let form = "SERVICE, SERVICE/SERVER, appliances/APPLIANCE or a whole name";
+                let form = "SERVICE, SERVICE/SERVER, appliances/APPLIANCE, certificates/CERTIFICATE \
+                            or a whole name";
                 return Err(NameError::BadForm { given: text.chars().take(300).collect(), form });
             }
         })
@@ -65,6 +72,7 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let parts: Vec<&str> = text.split('/').collect();
         Ok(match parts.as_slice() {
+            ["certificates", _] => Self::Certificate(text.parse()?),
             [_, _] => Self::Cluster(text.parse()?),
             [_, _, "appliances", _] => Self::Appliance(text.parse()?),
             [_, _, _, _, _, ..] => Self::Server(text.parse()?),
@@ -80,7 +88,17 @@ impl fmt::Display for Name {
             Self::Service(name) => name.fmt(out),
             Self::Server(name) => name.fmt(out),
             Self::Appliance(name) => name.fmt(out),
+            Self::Certificate(name) => name.fmt(out),
         }
+    }
+}
+
+/// A certificate's name from `pacs` or `certificates/pacs`.
+pub(crate) fn certificate(text: &str) -> Result<CertificateName, NameError> {
+    if text.contains('/') {
+        text.parse()
+    } else {
+        Ok(CertificateName { certificate: text.parse()? })
     }
 }
 
@@ -149,6 +167,7 @@ mod tests {
     fn whole_names_stay_what_they_are() {
         for name in [
             "clusters/other",
+            "certificates/pacs",
             "clusters/other/appliances/lb1",
             "clusters/other/virtualServices/dicom",
             "clusters/other/virtualServices/dicom/realServers/pacs-1",

@@ -12,6 +12,7 @@ use gantry_model::name::ClusterName;
 use gantry_proto::v1::ListClustersRequest;
 use gantry_proto::v1::authority_service_client::AuthorityServiceClient;
 use gantry_proto::v1::balancer_service_client::BalancerServiceClient;
+use gantry_proto::v1::certificate_service_client::CertificateServiceClient;
 use gantry_proto::v1::config_service_client::ConfigServiceClient;
 use gantry_proto::v1::fleet_service_client::FleetServiceClient;
 use gantry_proto::v1::observe_service_client::ObserveServiceClient;
@@ -125,6 +126,11 @@ impl Session {
 
     pub(crate) fn balancer(&self) -> BalancerServiceClient<Timed> {
         BalancerServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(crate) fn certificates(&self) -> CertificateServiceClient<Timed> {
+        CertificateServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(LARGEST_ANSWER)
     }
 
     pub(crate) fn fleet(&self) -> FleetServiceClient<Timed> {

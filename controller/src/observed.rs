@@ -211,7 +211,7 @@ impl Counters {
     fn take(&mut self, sample: pb::Sample, passed: Option<Duration>) {
         let rate = |old: i64, new: i64| match passed {
             // A counter that went back began anew.
-            Some(passed) if new >= old => to_f64(new - old) / passed.as_secs_f64(),
+            Some(passed) if new >= old => to_f64(new.saturating_sub(old)) / passed.as_secs_f64(),
             _ => 0.0,
         };
         let old = &self.sample;

@@ -80,7 +80,9 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         healthy_count: i32::try_from(healthy).unwrap_or(i32::MAX),
         real_server_count: i32::try_from(servers.len()).unwrap_or(i32::MAX),
         message,
-        active_connections: active.map(|counters| counters.sample.active_connections).sum(),
+        active_connections: active
+            .map(|counters| counters.sample.active_connections)
+            .fold(0, i64::saturating_add),
         rejections,
         stale,
     }
@@ -108,7 +110,9 @@ pub fn real_server(server: &RealServer, facts: Facts<'_>) -> pb::RealServerStatu
         state: state.into(),
         since: verdict.map(|verdict| timestamp_message(verdict.since)),
         last_check: verdict.map(|verdict| verdict.last.to_string()).unwrap_or_default(),
-        active_connections: active.map(|counters| counters.sample.active_connections).sum(),
+        active_connections: active
+            .map(|counters| counters.sample.active_connections)
+            .fold(0, i64::saturating_add),
         last_check_time: verdict.map(|verdict| timestamp_message(verdict.last.at)),
         last_check_layer: verdict.map(|verdict| verdict.last.layer.to_string()).unwrap_or_default(),
         stale: silent(&checkers),

@@ -62,12 +62,10 @@ impl PortSet {
         if ranges.is_empty() {
             return Err(PortError::Empty);
         }
-        for (at, range) in ranges.iter().enumerate() {
-            if let Some(port) = ranges[..at].iter().find_map(|other| other.overlap(*range)) {
-                return Err(PortError::Twice(port));
-            }
-        }
-        Ok(Self(ranges))
+        let mut sorted = ranges.clone();
+        sorted.sort_by_key(|range| range.first());
+        let twice = sorted.windows(2).find_map(|pair| pair[0].overlap(pair[1]));
+        twice.map_or(Ok(Self(ranges)), |port| Err(PortError::Twice(port)))
     }
 
     /// The port written first: the one a health check uses when it has none of its own.
@@ -185,6 +183,8 @@ mod tests {
         assert_eq!(dicom.first().get(), 11112);
         assert_eq!(dicom.to_string(), "11112,104");
         assert_eq!(set(&["104", "100-110"]), Err(PortError::Twice(Port::new(104).unwrap())));
+        let wide = set(&["200", "100-300", "1"]);
+        assert_eq!(wide, Err(PortError::Twice(Port::new(200).unwrap())));
         assert_eq!(set(&[]), Err(PortError::Empty));
         assert_eq!(set(&["9-7"]), Err(PortError::Backwards("9-7".into())));
     }

@@ -1,13 +1,18 @@
 //! Rules that hold between resources: a service and its servers, a service and its neighbours.
 
+mod fit;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::name::ServiceName;
+use crate::name::{ServerName, ServiceName};
 use crate::port::{Port, PortRange};
 use crate::server::RealServer;
 use crate::service::{Forwarding, Listener, Method, Protocol, VirtualService};
 use crate::violation::Violations;
+
+pub use self::fit::check_service;
+use self::fit::{check_address, comes_back, effective_port};
 
 /// Checks what a service and its servers can only be wrong about together. Each server comes with
 /// the path of the field that it stands in.
@@ -16,15 +21,63 @@ pub fn check_together<'a>(
     service: &VirtualService,
     servers: impl IntoIterator<Item = (String, &'a RealServer)>,
 ) {
-    let mut labels = HashSet::new();
+    let mut before = Siblings::default();
     for (field, server) in servers {
         violations.within(field, |violations| {
             check_server(violations, service, server);
-            if !server.label.is_empty() && !labels.insert(&server.label) {
-                let what = format!("another server of this service is called {:?}", server.label);
-                violations.add("display_name", "DUPLICATE", what);
-            }
+            before.check(violations, service, server);
         });
+        before.add(service, server);
+    }
+}
+
+/// The other servers of a service, by what each must have for itself.
+#[derive(Debug, Default)]
+pub struct Siblings<'a> {
+    labels: HashMap<&'a str, &'a ServerName>,
+    endpoints: HashMap<(IpAddr, Option<Port>), &'a ServerName>,
+}
+
+impl<'a> Siblings<'a> {
+    pub fn new(
+        service: &VirtualService,
+        servers: impl IntoIterator<Item = &'a RealServer>,
+    ) -> Self {
+        let mut siblings = Self::default();
+        for server in servers {
+            siblings.add(service, server);
+        }
+        siblings
+    }
+
+    fn add(&mut self, service: &VirtualService, server: &'a RealServer) {
+        self.labels.insert(&server.label, &server.name);
+        let port = effective_port(&service.listener, &server.endpoint);
+        self.endpoints.insert((server.endpoint.address, port), &server.name);
+    }
+
+    /// Checks that `server` has nothing that one of these has.
+    pub fn check(
+        &self,
+        violations: &mut Violations,
+        service: &VirtualService,
+        server: &RealServer,
+    ) {
+        if !server.label.is_empty()
+            && let Some(twin) = self.labels.get(server.label.as_str())
+        {
+            let what = format!("{:?} is the label of {} already", server.label, twin.server);
+            violations.add("display_name", "DUPLICATE", what);
+        }
+        let port = effective_port(&service.listener, &server.endpoint);
+        if let Some(twin) = self.endpoints.get(&(server.endpoint.address, port)) {
+            let what = format!(
+                "is that of {} already, which would get the share of both: give one of them a \
+                 greater weight",
+                twin.server
+            );
+            violations.add("endpoint", "DUPLICATE", what);
+        }
     }
 }
 
@@ -62,11 +115,20 @@ pub fn check_server(violations: &mut Violations, service: &VirtualService, serve
             violations.add("endpoint.address", "ADDRESS_FAMILY", what);
         }
     }
-    let itself = server.endpoint.address == listener.address
-        && server.endpoint.port.is_none_or(|port| listener.ports.iter().any(|own| own == port));
-    if itself {
+    if comes_back(listener, &server.endpoint) {
         let what = "is the virtual service's own: connections would come back for ever";
         violations.add("endpoint", "LOOP", what);
+    }
+    violations.within("endpoint", |violations| {
+        check_address(violations, server.endpoint.address);
+    });
+    if let Some(fallback) = &service.fallback
+        && fallback.address == server.endpoint.address
+        && effective_port(listener, fallback) == effective_port(listener, &server.endpoint)
+    {
+        let what = "is the fallback of its own service, which is for when no real server is left: \
+                    take another machine for one of the two";
+        violations.add("endpoint", "IS_FALLBACK", what);
     }
 }
 

@@ -54,12 +54,29 @@ impl Violations {
         result.map_err(|error| self.add(field, reason, error)).ok()
     }
 
+    /// All that was found wrong.
+    pub fn into_found(self) -> Vec<Violation> {
+        self.found
+    }
+
+    /// Records what was found elsewhere, by its whole path.
+    pub fn extend(&mut self, found: impl IntoIterator<Item = Violation>) {
+        self.found.extend(found);
+    }
+
     /// The value, if nothing was found wrong with it. A missing value must have been recorded.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Violation>> {
         match value {
             Some(value) if self.found.is_empty() => Ok(value),
             _ => Err(self.found),
         }
+    }
+}
+
+impl Violation {
+    /// Whether this is the same fault in the same place, whatever values it names.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.field == other.field && self.reason == other.reason
     }
 }
 

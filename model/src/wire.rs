@@ -43,6 +43,13 @@ pub fn duration_message(duration: Duration) -> prost_types::Duration {
     }
 }
 
+/// A duration from a message; none if it is negative or not in its normal form. (The conversion of
+/// `prost_types` negates, which the lowest number of seconds does not survive.)
+pub fn plain_duration(message: prost_types::Duration) -> Option<Duration> {
+    let nanos = u32::try_from(message.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    Some(Duration::new(u64::try_from(message.seconds).ok()?, nanos?))
+}
+
 /// The longest duration that any field takes: a year.
 pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -54,7 +61,7 @@ pub fn duration(
     shortest: Duration,
 ) -> Option<Duration> {
     let message = message?;
-    let parsed = Duration::try_from(message).ok().filter(|d| (shortest..=LONGEST).contains(d));
+    let parsed = plain_duration(message).filter(|d| (shortest..=LONGEST).contains(d));
     if parsed.is_none() {
         let shortest = shortest.as_secs_f64();
         let what = format!("use a duration from {shortest}s to {}s", LONGEST.as_secs());
@@ -119,7 +126,7 @@ fn port_message(port: Option<Port>) -> i32 {
 }
 
 /// A label of at most 63 characters that fits on one line of a table.
-fn label(violations: &mut Violations, text: &str) -> String {
+pub fn label(violations: &mut Violations, text: &str) -> String {
     let field = "display_name";
     if text.chars().count() > 63 {
         violations.add(field, "TOO_LONG", "is longer than the 63 characters a label may have");

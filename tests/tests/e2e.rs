@@ -21,12 +21,18 @@ mod agent_stream;
 mod agent_versions;
 #[path = "e2e/api_balancer.rs"]
 mod api_balancer;
+#[path = "e2e/api_certificates.rs"]
+mod api_certificates;
 #[path = "e2e/api_config.rs"]
 mod api_config;
+#[path = "e2e/api_filters.rs"]
+mod api_filters;
 #[path = "e2e/api_foreign_client.rs"]
 mod api_foreign_client;
 #[path = "e2e/api_history.rs"]
 mod api_history;
+#[path = "e2e/api_hostile.rs"]
+mod api_hostile;
 #[path = "e2e/api_identity.rs"]
 mod api_identity;
 #[path = "e2e/durability_backup.rs"]

@@ -90,6 +90,12 @@ pub(crate) struct Cluster {
     /// A label for people
     #[arg(long)]
     label: Option<String>,
+    /// Why, for the audit log
+    #[arg(short = 'm', long, value_name = "WHY")]
+    comment: Option<String>,
+    /// Let the controller check everything and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(crate) async fn run(kind: Kind, session: &Session) -> Result<()> {
@@ -160,10 +166,12 @@ async fn create_cluster(arguments: Cluster, session: &Session) -> Result<()> {
     let request = v1::CreateClusterRequest {
         cluster_id: arguments.id.to_string(),
         cluster: Some(v1::Cluster { display_name, ..Default::default() }),
+        validate_only: arguments.dry_run,
+        comment: arguments.comment.unwrap_or_default(),
         ..Default::default()
     };
     let created = session.fleet().create_cluster(request).await?.into_inner();
-    said(false, &created.name)
+    said(arguments.dry_run, &created.name)
 }
 
 fn said(dry_run: bool, what: &str) -> Result<()> {

@@ -17,9 +17,11 @@ use crate::session::Session;
 Examples:
   gantry delete dicom/pacs-2 -m \"PACS 2 is gone for good\"
   gantry delete dicom --yes
-  gantry delete appliances/lb2")]
+  gantry delete appliances/lb2
+  gantry delete certificates/pacs")]
 pub(crate) struct Arguments {
-    /// SERVICE, SERVICE/SERVER, appliances/APPLIANCE, clusters/CLUSTER or any whole name
+    /// SERVICE, SERVICE/SERVER, appliances/APPLIANCE, certificates/CERTIFICATE, clusters/CLUSTER or
+    /// any whole name
     name: Reference,
     /// Why, for the audit log
     #[arg(short = 'm', long, value_name = "WHY")]
@@ -31,10 +33,6 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     let name = session.resolve(arguments.name).await?;
-    let recorded = matches!(name, Name::Service(_) | Name::Server(_));
-    if arguments.comment.is_some() && !recorded {
-        bail!("a comment is kept for virtual services and real servers only: leave out -m");
-    }
     if asks(arguments.yes) && !confirmed(&question(&name, session).await?)? {
         bail!("nothing was deleted");
     }
@@ -61,13 +59,21 @@ async fn delete(name: &Name, comment: String, session: &Session) -> Result<()> {
             session.balancer().delete_real_server(request).await?;
         }
         Name::Cluster(_) => {
-            let request = v1::DeleteClusterRequest { name: name.to_string(), ..Default::default() };
+            let request =
+                v1::DeleteClusterRequest { name: name.to_string(), comment, ..Default::default() };
             session.fleet().delete_cluster(request).await?;
         }
         Name::Appliance(_) => {
-            let request =
-                v1::DeleteApplianceRequest { name: name.to_string(), ..Default::default() };
+            let request = v1::DeleteApplianceRequest { name: name.to_string(), comment };
             session.fleet().delete_appliance(request).await?;
+        }
+        Name::Certificate(_) => {
+            let request = v1::DeleteCertificateRequest {
+                name: name.to_string(),
+                comment,
+                ..Default::default()
+            };
+            session.certificates().delete_certificate(request).await?;
         }
     }
     Ok(())
@@ -88,6 +94,7 @@ async fn question(name: &Name, session: &Session) -> Result<String> {
             format!("Delete {short}? {} open on it, to be reset.", look::connections(open))
         }
         Name::Cluster(_) => format!("Delete {short}?"),
+        Name::Certificate(_) => format!("Delete {short} and its key? There is no other copy here."),
         Name::Appliance(_) => format!("Delete {short}? Its certificate is worth nothing then."),
     })
 }

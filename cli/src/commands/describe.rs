@@ -23,9 +23,11 @@ Examples:
   gantry describe dicom           a virtual service
   gantry describe dicom/pacs-1    a real server
   gantry describe appliances/lb1
+  gantry describe certificates/pacs
   gantry describe clusters/main")]
 pub(crate) struct Arguments {
-    /// SERVICE, SERVICE/SERVER, appliances/APPLIANCE, clusters/CLUSTER or any whole name
+    /// SERVICE, SERVICE/SERVER, appliances/APPLIANCE, certificates/CERTIFICATE, clusters/CLUSTER or
+    /// any whole name
     name: Reference,
 }
 
@@ -37,6 +39,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
         Name::Server(_) => server(request, session).await?,
         Name::Cluster(_) => cluster(request, session).await?,
         Name::Appliance(_) => appliance(request, session).await?,
+        Name::Certificate(_) => certificate(request, session).await?,
     };
     let wanted = events::Wanted { subject: &name.to_string(), filter: "" };
     let recent = events::recent(wanted, EVENTS, session).await?;
@@ -147,6 +150,26 @@ async fn appliance(name: String, session: &Session) -> Result<String> {
     }
     if appliance.agents.is_empty() {
         text.push_str("  none has reported\n");
+    }
+    Ok(text)
+}
+
+async fn certificate(name: String, session: &Session) -> Result<String> {
+    let request = v1::GetCertificateRequest { name };
+    let certificate = session.certificates().get_certificate(request).await?.into_inner();
+    let mut text = header("Certificate", &certificate.name, Word::new("", Tone::Plain));
+    field(&mut text, "Subject", &certificate.subject);
+    field(&mut text, "Covers", &certificate.subject_alternative_names.join(", "));
+    field(&mut text, "Expires", &look::time(certificate.expire_time.as_ref()));
+    field(&mut text, "Fingerprint", &certificate.fingerprint);
+    field(&mut text, "Imported", &look::time(certificate.create_time.as_ref()));
+    field(&mut text, "Replaced", &look::time(certificate.update_time.as_ref()));
+    text.push_str("\nUsed by:\n");
+    for user in &certificate.used_by {
+        let _ = writeln!(text, "  {}", names::short(user));
+    }
+    if certificate.used_by.is_empty() {
+        text.push_str("  none\n");
     }
     Ok(text)
 }

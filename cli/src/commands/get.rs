@@ -59,6 +59,9 @@ enum Kind {
     /// Appliances and their agents
     #[value(alias = "appliance")]
     Appliances,
+    /// TLS certificates and who uses them
+    #[value(aliases = ["certificate", "certs", "cert"])]
+    Certificates,
 }
 
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
@@ -72,6 +75,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
         }
         Kind::Clusters => shown.print(&clusters(wanted, session).await?, cluster_table),
         Kind::Appliances => shown.print(&appliances(wanted, session).await?, appliance_table),
+        Kind::Certificates => shown.print(&certificates(wanted, session).await?, certificate_table),
     }
 }
 
@@ -118,7 +122,8 @@ resources!(
     v1::VirtualService = "virtual services",
     v1::RealServer = "real servers",
     v1::Cluster = "clusters",
-    v1::Appliance = "appliances"
+    v1::Appliance = "appliances",
+    v1::Certificate = "certificates"
 );
 
 impl Shown {
@@ -215,6 +220,20 @@ async fn appliances(wanted: Wanted<'_>, session: &Session) -> Result<Vec<v1::App
     Ok(found)
 }
 
+async fn certificates(wanted: Wanted<'_>, session: &Session) -> Result<Vec<v1::Certificate>> {
+    if wanted.names.is_empty() {
+        return Ok(lists::certificates(session, wanted.filter).await?);
+    }
+    let names = wanted.names()?;
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let name = names::certificate(name)?.to_string();
+        let request = v1::GetCertificateRequest { name };
+        found.push(session.certificates().get_certificate(request).await?.into_inner());
+    }
+    Ok(found)
+}
+
 /// Whether rows must say which cluster they are in.
 fn many_clusters<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
     let first = names.next().map(names::cluster_of);
@@ -288,4 +307,18 @@ fn appliance_table(appliances: &[v1::Appliance]) -> String {
     };
     let header = ["APPLIANCE", "CLUSTER", "AGENTS", "LAST WORD"];
     output::table(&header, &[3], appliances.iter().map(row).collect())
+}
+
+fn certificate_table(certificates: &[v1::Certificate]) -> String {
+    let row = |certificate: &v1::Certificate| {
+        let users: Vec<_> = certificate.used_by.iter().map(|name| names::short(name)).collect();
+        vec![
+            Cell::new(names::last(&certificate.name)),
+            Cell::new(&certificate.subject),
+            Cell::new(look::time(certificate.expire_time.as_ref())),
+            Cell::new(if users.is_empty() { "-".to_owned() } else { users.join(", ") }),
+        ]
+    };
+    let header = ["CERTIFICATE", "SUBJECT", "EXPIRES", "USED BY"];
+    output::table(&header, &[], certificates.iter().map(row).collect())
 }

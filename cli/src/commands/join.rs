@@ -29,6 +29,9 @@ pub(crate) struct Invite {
     /// How long the token is good, at most 7d
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = human_duration)]
     ttl: prost_types::Duration,
+    /// Why, for the audit log
+    #[arg(short = 'm', long, default_value_t, hide_default_value = true, value_name = "WHY")]
+    comment: String,
 }
 
 #[derive(Args, Debug)]
@@ -50,7 +53,7 @@ pub(crate) async fn invite(arguments: Invite, session: &Session) -> Result<()> {
         parent: name.cluster().to_string(),
         appliance_id: name.appliance.to_string(),
         ttl: Some(arguments.ttl),
-        ..Default::default()
+        comment: arguments.comment,
     };
     let answer = session.fleet().invite_appliance(request).await?.into_inner();
     let expires = look::time(answer.expire_time.as_ref());

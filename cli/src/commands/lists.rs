@@ -76,6 +76,20 @@ pub(crate) async fn appliances(
     .await
 }
 
+/// Every certificate that matches `filter`.
+pub(crate) async fn certificates(
+    session: &Session,
+    filter: &str,
+) -> Result<Vec<v1::Certificate>, Status> {
+    every_page(async |page_token| {
+        let filter = filter.to_owned();
+        let request = v1::ListCertificatesRequest { page_size: PAGE, page_token, filter };
+        let answer = session.certificates().list_certificates(request).await?.into_inner();
+        Ok((answer.certificates, answer.next_page_token))
+    })
+    .await
+}
+
 /// Calls `fetch` with the token of each page until there is none.
 async fn every_page<T>(
     mut fetch: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Status>,

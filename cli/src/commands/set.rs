@@ -63,35 +63,23 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
             session.balancer().update_real_server(request).await?;
             mask
         }
-        Name::Cluster(_) if arguments.comment.is_some() => {
-            bail!("a comment is kept for virtual services and real servers only: leave out -m")
+        Name::Cluster(_) => {
+            let (mut cluster, mask) = assigned::<v1::Cluster>(assignments)?;
+            cluster.name = name.to_string();
+            let (cluster, update_mask) = (Some(cluster), Some(mask.clone()));
+            let request = v1::UpdateClusterRequest { cluster, update_mask, validate_only, comment };
+            session.fleet().update_cluster(request).await?;
+            mask
         }
-        Name::Cluster(_) => set_cluster(&name, assignments, validate_only, session).await?,
+        Name::Certificate(_) => {
+            bail!("a certificate has nothing to set: import the new one under the same name")
+        }
         Name::Appliance(_) => {
             bail!("an appliance has nothing to set: invite it again, or delete it")
         }
     };
     let verb = if arguments.dry_run { "would change" } else { "changed" };
     Ok(output::line(format_args!("{verb} {} of {name}", mask.paths.join(", ")))?)
-}
-
-async fn set_cluster(
-    name: &Name,
-    assignments: &[String],
-    dry_run: bool,
-    session: &Session,
-) -> Result<FieldMask> {
-    if dry_run {
-        bail!("changes of a cluster cannot be tried: leave out --dry-run");
-    }
-    let (mut cluster, mask) = assigned::<v1::Cluster>(assignments)?;
-    cluster.name = name.to_string();
-    let (cluster, update_mask) = (Some(cluster), Some(mask.clone()));
-    session
-        .fleet()
-        .update_cluster(v1::UpdateClusterRequest { cluster, update_mask, ..Default::default() })
-        .await?;
-    Ok(mask)
 }
 
 /// A message with only the assigned fields in it, and which those are.

@@ -7,10 +7,12 @@ mod listing;
 use gantry_model::name::ClusterName;
 use gantry_model::wire::{real_server_message, virtual_service_message};
 use gantry_proto::v1 as pb;
+use gantry_runtime::clock;
 use pb::config_service_server::ConfigService;
 use tonic::{Request, Response, Status};
 
 use self::document::Document;
+use super::edit::Asked;
 use super::error::ApiError;
 use super::resources::{cluster_of, etag};
 use super::{Calls, Control, caller};
@@ -102,14 +104,14 @@ fn plan(
     control: &Control,
     request: pb::PlanConfigRequest,
 ) -> Result<pb::PlanConfigResponse, ApiError> {
-    let config = request.config.unwrap_or_default();
+    let config = required(request.config)?;
     let state = control.state();
     let cluster = cluster_of(&state, "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
+    document.check_certificates(&state)?;
     let mut changes = listing::in_full(&document.plan(&state, &cluster).differences);
-    control.with_facts(|facts| {
-        listing::note_cuts(&mut changes, &document, (&state, &cluster), facts);
-    });
+    let effects = document.effects(&state, &cluster, clock::wall());
+    control.with_facts(|facts| listing::note_cuts(&mut changes, effects, facts));
     let (cut_connections, stale) = listing::total(&changes);
     let base_etag = config_etag(&state, &cluster);
     Ok(pb::PlanConfigResponse { changes, base_etag, cut_connections, stale })
@@ -120,17 +122,18 @@ async fn apply(
     actor: String,
     request: &pb::ApplyConfigRequest,
 ) -> Result<pb::ApplyConfigResponse, ApiError> {
-    let config = request.config.clone().unwrap_or_default();
+    let config = required(request.config.clone())?;
     let cluster = cluster_of(&control.state(), "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
+    let asked = Asked::new(actor, &request.comment)?;
     let decide = |state: &State| {
         check_base(state, &cluster, &request.base_etag)?;
+        document.check_certificates(state)?;
         let plan = document.plan(state, &cluster);
         let told = format!("applied a document: {}", listing::counted(&plan.differences));
         let event = NewEvent::info("CONFIG_APPLIED", &cluster, told);
         let events = if plan.differences.is_empty() { Vec::new() } else { vec![event] };
-        let comment = request.comment.clone();
-        let change = Change { actor, comment, writes: plan.writes, events, request: None };
+        let change = Change { writes: plan.writes, events, ..asked.change() };
         Ok((change, plan.differences))
     };
     let (differences, state) = if request.validate_only {
@@ -144,6 +147,12 @@ async fn apply(
         etag: config_etag(&state, &cluster),
         revision: state.revision.to_string(),
     })
+}
+
+/// Taken for an empty document, none at all would delete everything.
+fn required(config: Option<pb::Config>) -> Result<pb::Config, ApiError> {
+    let what = "is required: the document that the configuration is to be equal to";
+    config.ok_or_else(|| ApiError::field("config", "REQUIRED", what))
 }
 
 fn config_etag(state: &State, cluster: &ClusterName) -> String {

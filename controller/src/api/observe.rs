@@ -133,7 +133,8 @@ fn row(service: &StoredService, facts: Facts<'_>) -> pb::overview::Row {
     let mut rates = pb::overview::Rates::default();
     for counters in own {
         rates.connections_per_second += counters.connections_per_second;
-        rates.active_connections += counters.sample.active_connections;
+        let active = counters.sample.active_connections;
+        rates.active_connections = rates.active_connections.saturating_add(active);
         rates.received_bits_per_second += 8.0 * counters.received_bytes_per_second;
         rates.sent_bits_per_second += 8.0 * counters.sent_bytes_per_second;
     }

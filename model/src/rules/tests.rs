@@ -37,7 +37,7 @@ fn found(service: &VirtualService, servers: &[RealServer]) -> Vec<String> {
     let servers = servers.iter().enumerate();
     let servers = servers.map(|(at, server)| (format!("real_servers[{at}]"), server));
     check_together(&mut violations, service, servers);
-    let found = violations.finish::<()>(None).unwrap_err();
+    let found = violations.into_found();
     found.into_iter().map(|v| format!("{} {}", v.field, v.reason)).collect()
 }
 
@@ -46,13 +46,18 @@ fn servers_fit_their_service() {
     use pb::layer4::Method::{Dr, Nat};
     let cases: &[(Wire, &[&str], &str, i32, &str)] = &[
         (layer7(), &["104"], "10.0.0.9", 11112, ""),
-        (layer7(), &["104"], "fe80::9", 0, ""),
+        (layer7(), &["104"], "fd00::9", 0, ""),
         (layer7(), &["104", "11112"], "10.0.0.9", 0, ""),
         (layer7(), &["104", "11112"], "10.0.0.9", 104, "endpoint.port PORT_TRANSLATION"),
         (layer4(Nat), &["104"], "10.0.0.9", 11112, ""),
         (layer4(Dr), &["104"], "10.0.0.9", 104, ""),
         (layer4(Dr), &["104"], "10.0.0.9", 11112, "endpoint.port PORT_TRANSLATION"),
-        (layer4(Nat), &["104"], "fe80::9", 0, "endpoint.address ADDRESS_FAMILY"),
+        (layer4(Nat), &["104"], "fd00::9", 0, "endpoint.address ADDRESS_FAMILY"),
+        (layer7(), &["104"], "fe80::9", 0, "endpoint.address LINK_LOCAL"),
+        (layer7(), &["104"], "::ffff:10.0.0.9", 0, "endpoint.address MAPPED_ADDRESS"),
+        (layer7(), &["104"], "255.255.255.255", 0, "endpoint.address INVALID_ADDRESS"),
+        (layer7(), &["104"], "0.1.2.3", 0, "endpoint.address INVALID_ADDRESS"),
+        (layer7(), &["104"], "127.0.0.9", 0, ""),
         (layer7(), &["104"], "10.0.0.1", 104, "endpoint LOOP"),
         (layer7(), &["104"], "10.0.0.1", 105, ""),
     ];
@@ -69,10 +74,126 @@ fn servers_fit_their_service() {
 
 #[test]
 fn labels_of_servers_are_their_own() {
-    let labelled = |id| RealServer { label: "PACS".into(), ..server(id, "10.0.0.9", 0) };
+    let labelled = |id, at| RealServer { label: "PACS".into(), ..server(id, at, 0) };
     let service = service("x", "10.0.0.1", &["104"], layer7());
-    let found = found(&service, &[labelled("a"), labelled("b")]);
+    let found = found(&service, &[labelled("a", "10.0.0.8"), labelled("b", "10.0.0.9")]);
     assert_eq!(found, ["real_servers[1].display_name DUPLICATE"]);
+}
+
+#[test]
+fn endpoints_of_servers_are_their_own() {
+    let one_port = service("x", "10.0.0.1", &["104"], layer7());
+    let twins = [server("a", "10.0.0.9", 0), server("b", "10.0.0.9", 104)];
+    assert_eq!(found(&one_port, &twins), ["real_servers[1].endpoint DUPLICATE"]);
+    let others = [server("a", "10.0.0.9", 105), server("b", "10.0.0.9", 104)];
+    assert_eq!(found(&one_port, &others), [""; 0]);
+    let two_ports = service("x", "10.0.0.1", &["104", "105"], layer7());
+    let twins = [server("a", "10.0.0.9", 0), server("b", "10.0.0.9", 0)];
+    assert_eq!(found(&two_ports, &twins), ["real_servers[1].endpoint DUPLICATE"]);
+}
+
+/// What is wrong with a service by itself, when `change` was made to one that is right.
+fn wrong(forwarding: Wire, change: impl FnOnce(&mut pb::VirtualService)) -> Vec<String> {
+    let mut message = pb::VirtualService {
+        listener: Some(pb::Listener {
+            address: "10.0.0.1".into(),
+            ports: vec!["104".into()],
+            protocol: 0,
+        }),
+        forwarding: Some(forwarding),
+        ..Default::default()
+    };
+    change(&mut message);
+    let name = "clusters/main/virtualServices/x".parse().unwrap();
+    let service = wire::virtual_service(&mut Violations::new(), name, &message).unwrap();
+    let mut violations = Violations::new();
+    check_service(&mut violations, &service);
+    let found = violations.into_found();
+    found.into_iter().map(|v| format!("{} {}", v.field, v.reason)).collect()
+}
+
+#[test]
+fn addresses_must_be_reachable() {
+    for (address, expected) in [
+        ("10.0.0.1", ""),
+        ("127.12.1.100", ""),
+        ("::1", ""),
+        ("fd00::1", ""),
+        ("255.255.255.255", "listener.address INVALID_ADDRESS"),
+        ("0.0.0.1", "listener.address INVALID_ADDRESS"),
+        ("fe80::1", "listener.address LINK_LOCAL"),
+        ("::ffff:10.0.0.1", "listener.address MAPPED_ADDRESS"),
+    ] {
+        let found = wrong(layer7(), |it| it.listener.as_mut().unwrap().address = address.into());
+        assert_eq!(found.join(", "), expected, "{address}");
+    }
+}
+
+#[test]
+fn a_fallback_is_another_machine_on_a_port_that_can_be_reached() {
+    use pb::layer4::Method::{Dr, Nat};
+    let cases: &[(Wire, &[&str], &str, i32, &str)] = &[
+        (layer7(), &["104"], "10.0.0.9", 80, ""),
+        (layer7(), &["104", "105"], "10.0.0.9", 80, ""),
+        (layer7(), &["104", "105"], "10.0.0.9", 0, ""),
+        (layer7(), &["104"], "10.0.0.1", 0, "fallback LOOP"),
+        (layer7(), &["104", "105"], "10.0.0.1", 105, "fallback LOOP"),
+        (layer7(), &["104"], "10.0.0.1", 80, ""),
+        (layer7(), &["104"], "fe80::1", 80, "fallback.address LINK_LOCAL"),
+        (layer4(Nat), &["104"], "10.0.0.9", 80, ""),
+        (layer4(Nat), &["104", "105"], "10.0.0.9", 80, "fallback.port PORT_TRANSLATION"),
+        (layer4(Dr), &["104"], "10.0.0.9", 80, "fallback.port PORT_TRANSLATION"),
+        (layer4(Dr), &["104"], "10.0.0.9", 104, ""),
+    ];
+    for (forwarding, ports, address, port, expected) in cases {
+        let found = wrong(forwarding.clone(), |it| {
+            it.listener.as_mut().unwrap().ports = ports.iter().map(|p| (*p).to_owned()).collect();
+            it.fallback = Some(pb::Endpoint { address: (*address).to_owned(), port: *port });
+        });
+        assert_eq!(found.join(", "), *expected, "{ports:?} {address}:{port}");
+    }
+    let mut alone = service("x", "10.0.0.1", &["104"], layer7());
+    alone.fallback = Some(server("f", "10.0.0.9", 104).endpoint);
+    let found = found(&alone, &[server("a", "10.0.0.9", 0), server("b", "10.0.0.8", 0)]);
+    assert_eq!(found, ["real_servers[0].endpoint IS_FALLBACK"]);
+}
+
+#[test]
+fn parts_that_need_each_other() {
+    let layer7 = |layer7| Wire::Layer7(layer7);
+    let reencrypt = pb::Layer7 { reencrypt: true, ..Default::default() };
+    let found = wrong(layer7(reencrypt.clone()), |_| {});
+    assert_eq!(found, ["layer7.reencrypt NEEDS_CERTIFICATE"]);
+    let both = pb::Layer7 { certificate: "certificates/pacs".into(), ..reencrypt };
+    assert_eq!(wrong(layer7(both), |_| {}), [""; 0]);
+    let mode = pb::layer7::Mode::DicomMode.into();
+    let found = wrong(layer7(pb::Layer7 { mode, ..Default::default() }), |it| {
+        let key = pb::persistence::Key::CallingAeTitle.into();
+        it.persistence = Some(pb::Persistence { key, prefix_length: 24, ..Default::default() });
+    });
+    assert_eq!(found, ["persistence.prefix_length NEEDS_SOURCE_IP"]);
+}
+
+#[test]
+fn probes_that_no_server_can_answer() {
+    use pb::health_check::{Http, Mllp, Probe};
+    let with = |probe| {
+        let check = pb::HealthCheck { probe: Some(probe), ..Default::default() };
+        wrong(layer7(), |it| it.health_check = Some(check)).join(", ")
+    };
+    let mllp = |message: &str, codes: &[&str]| {
+        let expect_codes = codes.iter().map(|code| (*code).to_owned()).collect();
+        with(Probe::Mllp(Mllp { message: message.to_owned(), expect_codes, tls: false }))
+    };
+    assert_eq!(mllp("", &[]), "");
+    assert_eq!(mllp("MSH|^~\\&|\r", &["AA", "AR"]), "");
+    assert_eq!(mllp("PID|1", &[]), "health_check.mllp.message INVALID_MESSAGE");
+    assert_eq!(mllp("\u{b}MSH|", &[]), "health_check.mllp.message INVALID_MESSAGE");
+    let long = format!("MSH{}", "x".repeat(64 << 10));
+    assert_eq!(mllp(&long, &[]), "health_check.mllp.message TOO_LONG");
+    assert_eq!(mllp("", &["AA", "OK"]), "health_check.mllp.expect_codes[1] UNKNOWN_CODE");
+    let http = Http { path: format!("/{}", "x".repeat(2048)), ..Default::default() };
+    assert_eq!(with(Probe::Http(http)), "health_check.http.path TOO_LONG");
 }
 
 /// The conflicts of these services, as `id field` each, when the ids in `changed` are new.

@@ -7,8 +7,8 @@ use pb::watch_config_response as wire;
 use prost::Message;
 
 use super::{
-    duration_message, real_server, real_server_message, timestamp, timestamp_message,
-    virtual_service, virtual_service_message,
+    duration_message, plain_duration, real_server, real_server_message, timestamp,
+    timestamp_message, virtual_service, virtual_service_message,
 };
 use crate::agent::{AgentKind, AgentName};
 use crate::desired::{Change, Update};
@@ -199,7 +199,7 @@ pub fn check_result(message: &pb::CheckResult) -> Result<CheckResult, AgentError
         },
         cause: message.cause.clone(),
         at: time("last.time", message.time.as_ref())?,
-        took: message.took.and_then(|took| took.try_into().ok()).unwrap_or_default(),
+        took: message.took.and_then(plain_duration).unwrap_or_default(),
     })
 }
 

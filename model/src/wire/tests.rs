@@ -143,6 +143,12 @@ fn checks() {
             "health_check.http.expect_statuses[1] OUT_OF_RANGE",
         ]
     );
+    for (seconds, nanos) in [(i64::MIN, 0), (i64::MAX, 0), (4, -1), (4, i32::MAX), (-4, 0)] {
+        let interval = Some(prost_types::Duration { seconds, nanos });
+        let check = pb::HealthCheck { interval, ..Default::default() };
+        let found = violations(&pb::VirtualService { health_check: Some(check), ..dicom() });
+        assert_eq!(found, ["health_check.interval INVALID_DURATION"], "{seconds} {nanos}");
+    }
     let mut slow = dicom();
     slow.health_check = Some(pb::HealthCheck {
         interval: Some(prost_types::Duration { seconds: -1, nanos: 0 }),

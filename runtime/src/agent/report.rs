@@ -9,6 +9,7 @@ mod counters;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::agent::v1::agent_service_client::AgentServiceClient;
 use tokio::sync::{mpsc, watch};
@@ -170,7 +171,7 @@ impl Reporter {
     }
 
     fn obey(&mut self, answer: &pb::ReportResponse) -> Option<pb::ReportRequest> {
-        if let Some(interval) = answer.sample_interval.and_then(|given| given.try_into().ok()) {
+        if let Some(interval) = answer.sample_interval.and_then(wire::plain_duration) {
             self.sample_interval = Duration::max(interval, Duration::from_millis(100));
         }
         if answer.sample_changes {

@@ -1,0 +1,150 @@
+//! What cannot work although every field by itself is right.
+//!
+//! These rules are for what comes in now. What is stored already is never held against them, or a
+//! new version of a rule would keep a controller from starting: reading knows [`crate::wire`] only.
+
+use std::net::IpAddr;
+
+use crate::check::{HealthCheck, Mllp, Probe};
+use crate::port::Port;
+use crate::service::{Endpoint, Forwarding, Listener, Method, PersistenceKey, VirtualService};
+use crate::violation::Violations;
+
+/// MSA-1 codes there are (HL7 table 0008).
+const ACKNOWLEDGEMENTS: [&str; 6] = ["AA", "AE", "AR", "CA", "CE", "CR"];
+
+const LONGEST_MESSAGE: usize = 64 << 10;
+const LONGEST_PATH: usize = 2048;
+const LONGEST_HEADER: usize = 255;
+
+/// Checks a service for itself.
+pub fn check_service(violations: &mut Violations, service: &VirtualService) {
+    violations.within("listener", |violations| {
+        check_address(violations, service.listener.address);
+    });
+    if let Some(fallback) = &service.fallback {
+        violations.within("fallback", |violations| {
+            check_address(violations, fallback.address);
+            check_fallback(violations, service, fallback);
+        });
+    }
+    if let Some(persistence) = &service.persistence
+        && persistence.prefix.is_some()
+        && persistence.key != PersistenceKey::SourceIp
+    {
+        let what = "is only for key SOURCE_IP: leave it out, or choose that key";
+        violations.add("persistence.prefix_length", "NEEDS_SOURCE_IP", what);
+    }
+    if let Forwarding::Layer7(layer7) = &service.forwarding
+        && layer7.reencrypt
+        && layer7.certificate.is_none()
+    {
+        let what = "needs layer7.certificate: only what was decrypted here can be encrypted anew. \
+                    To pass TLS through untouched, leave both out";
+        violations.add("layer7.reencrypt", "NEEDS_CERTIFICATE", what);
+    }
+    violations.within("health_check", |violations| check_probe(violations, &service.check));
+}
+
+/// Checks the address of one host, which must be one that can be connected to.
+pub(super) fn check_address(violations: &mut Violations, address: IpAddr) {
+    let refuse = |violations: &mut Violations, reason, what: String| {
+        violations.add("address", reason, what);
+    };
+    match address {
+        IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0 => {
+            refuse(violations, "INVALID_ADDRESS", format!("{v4} is not the address of one host"));
+        }
+        IpAddr::V6(v6) => {
+            if let Some(v4) = v6.to_ipv4_mapped() {
+                let what = format!("{v6} is an IPv4 address in other clothes: write {v4}");
+                refuse(violations, "MAPPED_ADDRESS", what);
+            } else if v6.is_unicast_link_local() {
+                let what = format!(
+                    "{v6} is good on one link only, and which one an address does not say: use a \
+                     global or a unique local address (fd00::/8)"
+                );
+                refuse(violations, "LINK_LOCAL", what);
+            }
+        }
+        IpAddr::V4(_) => {}
+    }
+}
+
+/// The port that connections to `port` of the service reach at `endpoint`.
+pub(super) fn effective_port(listener: &Listener, endpoint: &Endpoint) -> Option<Port> {
+    endpoint.port.or(listener.ports.is_single().then(|| listener.ports.first()))
+}
+
+/// Whether connections sent to `endpoint` come back to the listener.
+pub(super) fn comes_back(listener: &Listener, endpoint: &Endpoint) -> bool {
+    let ports = &listener.ports;
+    endpoint.address == listener.address
+        && endpoint.port.is_none_or(|port| ports.iter().any(|own| own == port))
+}
+
+fn check_fallback(violations: &mut Violations, service: &VirtualService, fallback: &Endpoint) {
+    let listener = &service.listener;
+    if comes_back(listener, fallback) {
+        let what = "is the virtual service's own: connections would come back for ever";
+        violations.add("", "LOOP", what);
+    }
+    let (Forwarding::Layer4(layer4), Some(port)) = (&service.forwarding, fallback.port) else {
+        return;
+    };
+    let translates = !matches!(layer4.method, Method::DirectRouting | Method::Tunnel(_));
+    if !listener.ports.is_single() {
+        let what = format!(
+            "{port} would be the target of all the ports {}: leave it out, or use layer7",
+            listener.ports
+        );
+        violations.add("port", "PORT_TRANSLATION", what);
+    } else if !translates && port != listener.ports.first() {
+        let what = format!(
+            "{port} is not the port {} that clients connect to, and this method cannot translate \
+             ports: leave it out, or use NAT, SNAT or layer7",
+            listener.ports
+        );
+        violations.add("port", "PORT_TRANSLATION", what);
+    }
+}
+
+fn check_probe(violations: &mut Violations, check: &HealthCheck) {
+    match &check.probe {
+        Probe::Http(http) => violations.within("http", |violations| {
+            let fields = [
+                ("path", http.path.len(), LONGEST_PATH),
+                ("host", http.host.len(), LONGEST_HEADER),
+                ("content_type", http.content_type.len(), LONGEST_HEADER),
+            ];
+            for (field, length, longest) in fields {
+                if length > longest {
+                    let what = format!("has {length} characters: at most {longest} are sent");
+                    violations.add(field, "TOO_LONG", what);
+                }
+            }
+        }),
+        Probe::Mllp(mllp) => violations.within("mllp", |violations| check_mllp(violations, mllp)),
+        Probe::TcpConnect | Probe::Exchange(_) | Probe::DicomEcho(_) | Probe::None => {}
+    }
+}
+
+fn check_mllp(violations: &mut Violations, mllp: &Mllp) {
+    let message = &mllp.message;
+    if message.len() > LONGEST_MESSAGE {
+        violations.add("message", "TOO_LONG", "is longer than 64 KiB");
+    } else if message.contains(['\u{b}', '\u{1c}']) {
+        let what = "has the bytes 0x0B or 0x1C, which frame a message: leave the frame out, it is \
+                    added";
+        violations.add("message", "INVALID_MESSAGE", what);
+    } else if !message.is_empty() && !message.starts_with("MSH") {
+        let what = "does not begin with a segment MSH, as every HL7 message does";
+        violations.add("message", "INVALID_MESSAGE", what);
+    }
+    for (at, code) in mllp.expect_codes.iter().enumerate() {
+        if !ACKNOWLEDGEMENTS.contains(&code.as_str()) {
+            let what = format!("there is no such code: use {}", ACKNOWLEDGEMENTS.join(", "));
+            violations.add(&format!("expect_codes[{at}]"), "UNKNOWN_CODE", what);
+        }
+    }
+}
