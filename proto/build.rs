@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     write_if_changed(&out.join("descriptors.bin"), &compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
+        .codec_path("crate::codec::WireCodec")
         .bytes(".gantry.agent.v1.EncodedServicePlan")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

@@ -3,7 +3,9 @@
 mod agent;
 mod balancer;
 mod caller;
+mod certificate;
 mod config;
+mod edit;
 mod enrollment;
 mod error;
 mod fields;
@@ -12,6 +14,8 @@ mod fleet;
 mod observe;
 mod page;
 mod resources;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,6 +25,7 @@ use gantry_model::name::ServiceName;
 use gantry_proto::agent::v1::agent_service_server::AgentServiceServer;
 use gantry_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
 use gantry_proto::v1::balancer_service_server::BalancerServiceServer;
+use gantry_proto::v1::certificate_service_server::CertificateServiceServer;
 use gantry_proto::v1::config_service_server::ConfigServiceServer;
 use gantry_proto::v1::fleet_service_server::FleetServiceServer;
 use gantry_proto::v1::observe_service_server::ObserveServiceServer;
@@ -36,7 +41,7 @@ use crate::observed::Observed;
 use crate::publish::Publisher;
 use crate::state::State;
 use crate::status::Facts;
-use crate::store::{Change, ChangeError, Store, StoreError, Write};
+use crate::store::{self, Change, Once, Store, StoreError, Write};
 
 /// What the services share: the store, what is published from it, and what is observed.
 #[derive(Debug)]
@@ -80,15 +85,40 @@ impl Control {
         &self,
         decide: impl FnOnce(&State) -> Result<(Change, T), ApiError>,
     ) -> Result<(T, Arc<State>), ApiError> {
+        Ok(self.store.change(decide, self.publish()).await?)
+    }
+
+    /// The same, unless the change was committed before under the id of `request`.
+    async fn change_once<T>(
+        &self,
+        request: Option<&store::Request>,
+        decide: impl FnOnce(&State) -> Result<(Change, T), ApiError>,
+    ) -> Result<Once<T>, ApiError> {
+        Ok(self.store.change_once(request, decide, self.publish()).await?)
+    }
+
+    /// Decides and changes nothing.
+    async fn decide_once<T>(
+        &self,
+        request: Option<&store::Request>,
+        decide: impl FnOnce(&State) -> Result<(Change, T), ApiError>,
+    ) -> Result<Once<T>, ApiError> {
+        if let Some(request) = request
+            && let Some(known) = self.store.request(&request.id).await?
+        {
+            return Ok(Once::Before(known));
+        }
+        let state = self.state();
+        Ok(Once::Done(decide(&state)?.1, state))
+    }
+
+    /// What tells the agents of a change.
+    fn publish(&self) -> impl FnOnce(&State, &[Write]) + Send + 'static {
         let publisher = Arc::clone(&self.publisher);
-        let publish = move |state: &State, writes: &[Write]| {
+        move |state: &State, writes: &[Write]| {
             let touched: Vec<_> = writes.iter().filter_map(touched_service).collect();
             publisher.publish(state, &touched);
-        };
-        self.store.change(decide, publish).await.map_err(|error| match error {
-            ChangeError::Decided(error) => error,
-            ChangeError::Store(error) => ApiError::Store(error),
-        })
+        }
     }
 
     /// Works something out from configuration and observation together.
@@ -141,6 +171,7 @@ pub fn routes(control: &Arc<Control>) -> Result<Routes, tonic_reflection::server
         .add_service(known_only(reflection().build_v1alpha()?))
         .add_service(operators_only(BalancerServiceServer::new(calls.clone())))
         .add_service(operators_only(config.max_decoding_message_size(LARGEST_DOCUMENT)))
+        .add_service(operators_only(CertificateServiceServer::new(calls.clone())))
         .add_service(operators_only(FleetServiceServer::new(calls.clone())))
         .add_service(operators_only(ObserveServiceServer::new(calls.clone())))
         .add_service(known_only(agents.max_decoding_message_size(LARGEST_REPORT)))

@@ -7,9 +7,10 @@
 pub mod api;
 pub mod authority;
 pub mod backup;
-pub mod folder;
+pub mod certificate;
 pub mod difference;
 pub mod effects;
+pub mod folder;
 pub mod observed;
 pub mod publish;
 pub mod serve;

@@ -6,12 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gantry_model::name::{ApplianceName, ClusterName, Id, ServerName, ServiceName};
+use gantry_model::name::{
+    ApplianceName, CertificateName, ClusterName, Id, ServerName, ServiceName,
+};
 use gantry_model::revision::Revision;
 use gantry_model::server::RealServer;
 use gantry_model::service::VirtualService;
 use jiff::Timestamp;
 use rpds::RedBlackTreeMapSync;
+
+use crate::certificate::Facts;
 
 /// The configuration at one revision.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +24,7 @@ pub struct State {
     pub(crate) clusters: RedBlackTreeMapSync<ClusterName, Arc<Cluster>>,
     pub(crate) services: RedBlackTreeMapSync<ServiceName, Arc<Service>>,
     pub(crate) appliances: RedBlackTreeMapSync<ApplianceName, Arc<Appliance>>,
+    pub(crate) certificates: RedBlackTreeMapSync<CertificateName, Arc<Certificate>>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +62,17 @@ pub struct Appliance {
     pub join_time: Option<Timestamp>,
     /// SHA-256 of the public key whose certificate is good.
     pub key_hash: Option<Vec<u8>>,
+}
+
+/// What is known of a certificate: everything but its key, which stays in the database.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    pub name: CertificateName,
+    pub facts: Facts,
+    /// Tells whether another chain and key are the same.
+    pub digest: Vec<u8>,
+    pub create_time: Timestamp,
+    pub update_time: Timestamp,
 }
 
 impl State {
@@ -97,6 +113,15 @@ impl State {
             .range(first..)
             .map(|(_, service)| service)
             .take_while(move |service| service.config.name.cluster == cluster.cluster)
+    }
+
+    pub fn certificate(&self, name: &CertificateName) -> Option<&Arc<Certificate>> {
+        self.certificates.get(name)
+    }
+
+    /// Every certificate, ordered by name.
+    pub fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        self.certificates.values()
     }
 
     pub fn appliance(&self, name: &ApplianceName) -> Option<&Arc<Appliance>> {

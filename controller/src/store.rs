@@ -5,6 +5,7 @@
 //! committed becomes the new state in memory. Readers take the state and need no database.
 
 pub mod backup;
+mod certificates;
 mod events;
 mod fleet;
 mod history;
@@ -12,6 +13,7 @@ mod load;
 mod rows;
 mod trouble;
 
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,12 +30,13 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection, Sqlite, Transaction};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
+pub use self::certificates::{CertificateChange, CertificateWrite};
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
-pub use self::trouble::Trouble;
 pub use self::history::{Committed, Span};
+pub use self::trouble::Trouble;
 use crate::state::State;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -69,6 +72,28 @@ pub enum Write {
     DeleteService(ServiceName),
     PutServer(Box<RealServer>),
     DeleteServer(ServerName),
+}
+
+/// Who does something, and why.
+#[derive(Clone, Debug, Default)]
+pub struct By {
+    pub actor: String,
+    pub comment: String,
+}
+
+impl From<String> for By {
+    fn from(actor: String) -> Self {
+        Self { actor, comment: String::new() }
+    }
+}
+
+/// What became of a change that is carried out once, however often it is asked for.
+#[derive(Debug)]
+pub enum Once<T> {
+    /// What `decide` gave, and the state after the change.
+    Done(T, Arc<State>),
+    /// It was carried out before.
+    Before(Request),
 }
 
 /// A creation that may be asked for twice (AIP-155).
@@ -127,6 +152,7 @@ impl Store {
     /// Opens or makes the database at `path` and reads all of it.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        keep_private(path).map_err(|source| failed(sqlx::Error::Io(source)))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -172,6 +198,34 @@ impl Store {
         publish: impl FnOnce(&State, &[Write]) + Send + 'static,
     ) -> Result<(T, Arc<State>), ChangeError<E>> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
+        self.settle_change(writer, decide, publish).await
+    }
+
+    /// The same, unless a change under the id of `request` was committed before. Of two that come
+    /// at once, the second finds the first.
+    pub async fn change_once<T, E>(
+        &self,
+        request: Option<&Request>,
+        decide: impl FnOnce(&State) -> Result<(Change, T), E>,
+        publish: impl FnOnce(&State, &[Write]) + Send + 'static,
+    ) -> Result<Once<T>, ChangeError<E>> {
+        let writer = Arc::clone(&self.writer).lock_owned().await;
+        if let Some(request) = request {
+            let known = rows::find_request(&writer, &request.id).await;
+            if let Some(known) = known.map_err(ChangeError::Store)? {
+                return Ok(Once::Before(known));
+            }
+        }
+        let (value, state) = self.settle_change(writer, decide, publish).await?;
+        Ok(Once::Done(value, state))
+    }
+
+    async fn settle_change<T, E>(
+        &self,
+        writer: OwnedMutexGuard<SqlitePool>,
+        decide: impl FnOnce(&State) -> Result<(Change, T), E>,
+        publish: impl FnOnce(&State, &[Write]) + Send + 'static,
+    ) -> Result<(T, Arc<State>), ChangeError<E>> {
         let before = self.state();
         let (change, value) = decide(&before).map_err(ChangeError::Decided)?;
         if change.writes.is_empty() && change.events.is_empty() {
@@ -197,7 +251,7 @@ impl Store {
             let what = what.to_owned();
             move |source| StoreError::Write { what, source }
         };
-        let mut transaction = self.begin(writer).await.map_err(failed("a change"))?;
+        let mut transaction = self.begin(writer).await?;
         let mut after = before.clone();
         let moved = !change.writes.is_empty();
         if moved {
@@ -223,12 +277,11 @@ impl Store {
     }
 
     /// Begins a transaction that writes.
-    async fn begin(&self, writer: &SqlitePool) -> sqlx::Result<Transaction<'static, Sqlite>> {
-        let begun = writer.begin_with("BEGIN IMMEDIATE").await;
-        if begun.is_err() {
+    async fn begin(&self, writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        writer.begin_with("BEGIN IMMEDIATE").await.map_err(|source| {
             self.doubtful.store(true, Ordering::Relaxed);
-        }
-        begun
+            StoreError::Write { what: "a change".to_owned(), source }
+        })
     }
 
     /// Closes the database, so that all of it is in its one file.
@@ -251,6 +304,14 @@ fn writer_pool(doubtful: &Arc<AtomicBool>) -> SqlitePoolOptions {
         let sound = !connection.is_in_transaction() && !doubtful.swap(false, Ordering::Relaxed);
         Box::pin(async move { Ok(sound) })
     })
+}
+
+/// There are private keys in the database: only its owner may read it. SQLite gives its other files
+/// the same mode.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 /// Runs `commit` to its end even if who waits for it goes away: a transaction that was committed

@@ -38,6 +38,12 @@ pub struct ApplianceName {
     pub appliance: Id,
 }
 
+/// `certificates/{certificate}`
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateName {
+    pub certificate: Id,
+}
+
 /// Why a string is not the name it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -166,6 +172,15 @@ impl FromStr for ApplianceName {
     }
 }
 
+impl FromStr for CertificateName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let [certificate] = ids(text, "certificates/{certificate}")?;
+        Ok(Self { certificate })
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
@@ -196,6 +211,12 @@ impl fmt::Display for ApplianceName {
     }
 }
 
+impl fmt::Display for CertificateName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "certificates/{}", self.certificate)
+    }
+}
+
 macro_rules! debug_as_display {
     ($($name:ty),*) => {$(
         impl fmt::Debug for $name {
@@ -205,7 +226,7 @@ macro_rules! debug_as_display {
         }
     )*};
 }
-debug_as_display!(Id, ClusterName, ServiceName, ServerName, ApplianceName);
+debug_as_display!(Id, ClusterName, ServiceName, ServerName, ApplianceName, CertificateName);
 
 #[cfg(test)]
 mod tests {
@@ -230,6 +251,8 @@ mod tests {
         let appliance = "clusters/main/appliances/lb1";
         assert_eq!(appliance.parse::<ApplianceName>().unwrap().to_string(), appliance);
         assert_eq!("clusters/main".parse::<ClusterName>().unwrap().to_string(), "clusters/main");
+        let certificate = "certificates/pacs";
+        assert_eq!(certificate.parse::<CertificateName>().unwrap().to_string(), certificate);
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn port_message(port: Option<Port>) -> i32 {
 }
 
 /// A label of at most 63 characters that fits on one line of a table.
-fn label(violations: &mut Violations, text: &str) -> String {
+pub fn label(violations: &mut Violations, text: &str) -> String {
     let field = "display_name";
     if text.chars().count() > 63 {
         violations.add(field, "TOO_LONG", "is longer than the 63 characters a label may have");

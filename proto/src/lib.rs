@@ -2,6 +2,8 @@
 //!
 //! Generated from the `.proto` files beside this crate, which are its documentation.
 
+pub mod codec;
+
 /// What operators use: virtual services, fleet, documents, overview and events.
 #[allow(
     clippy::all,

@@ -13,22 +13,30 @@ mod agent_scale;
 mod agent_stream;
 #[path = "e2e/api_balancer.rs"]
 mod api_balancer;
+#[path = "e2e/api_breaking.rs"]
+mod api_breaking;
 #[path = "e2e/api_config.rs"]
 mod api_config;
+#[path = "e2e/api_docs.rs"]
+mod api_docs;
 #[path = "e2e/api_foreign_client.rs"]
 mod api_foreign_client;
 #[path = "e2e/api_history.rs"]
 mod api_history;
+#[path = "e2e/api_hostile.rs"]
+mod api_hostile;
 #[path = "e2e/api_identity.rs"]
 mod api_identity;
+#[path = "e2e/api_plan.rs"]
+mod api_plan;
+#[path = "e2e/api_python.rs"]
+mod api_python;
 #[path = "e2e/durability_backup.rs"]
 mod durability_backup;
 #[path = "e2e/durability_disk.rs"]
 mod durability_disk;
 #[path = "e2e/durability_kill.rs"]
 mod durability_kill;
-#[path = "e2e/api_plan.rs"]
-mod api_plan;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
 #[path = "e2e/protocol_dicom.rs"]

@@ -1,6 +1,7 @@
 //! Builds, runs, tests and checks the workspace: `cargo xtask`.
 
 mod ci;
+mod landed;
 mod needs;
 mod sample;
 mod test;

@@ -5,12 +5,12 @@ mod services;
 
 use gantry_proto::v1 as pb;
 use pb::balancer_service_server::BalancerService;
-use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
+use super::edit::{self, Asked};
 use super::error::ApiError;
-use super::{Calls, Control, caller};
-use crate::store;
+use super::{Calls, caller};
+use crate::state::{Server, Service};
 
 pub(super) use self::services::{Placed, places, real_servers};
 
@@ -36,7 +36,7 @@ impl BalancerService for Calls {
         &self,
         request: Request<pb::GetVirtualServiceRequest>,
     ) -> Result<Response<pb::VirtualService>, Status> {
-        answer(services::get(&self.control, &request.into_inner().name))
+        answer(edit::get::<Service>(&self.control, &request.into_inner().name))
     }
 
     async fn create_virtual_service(
@@ -52,7 +52,9 @@ impl BalancerService for Calls {
         request: Request<pb::UpdateVirtualServiceRequest>,
     ) -> Result<Response<pb::VirtualService>, Status> {
         let (actor, request) = parts(request);
-        answer(services::update(&self.control, actor, request).await)
+        let asked = Asked::new(actor, &request.comment)?.only_validate(request.validate_only);
+        let (given, mask) = (request.virtual_service, request.update_mask);
+        answer(edit::update::<Service>(&self.control, asked, given, mask).await)
     }
 
     async fn delete_virtual_service(
@@ -60,7 +62,8 @@ impl BalancerService for Calls {
         request: Request<pb::DeleteVirtualServiceRequest>,
     ) -> Result<Response<()>, Status> {
         let (actor, request) = parts(request);
-        answer(services::delete(&self.control, actor, request).await)
+        let asked = Asked::new(actor, &request.comment)?;
+        answer(edit::delete::<Service>(&self.control, asked, &request.name, &request.etag).await)
     }
 
     async fn list_real_servers(
@@ -74,7 +77,7 @@ impl BalancerService for Calls {
         &self,
         request: Request<pb::GetRealServerRequest>,
     ) -> Result<Response<pb::RealServer>, Status> {
-        answer(servers::get(&self.control, &request.into_inner().name))
+        answer(edit::get::<Server>(&self.control, &request.into_inner().name))
     }
 
     async fn create_real_server(
@@ -90,7 +93,9 @@ impl BalancerService for Calls {
         request: Request<pb::UpdateRealServerRequest>,
     ) -> Result<Response<pb::RealServer>, Status> {
         let (actor, request) = parts(request);
-        answer(servers::update(&self.control, actor, request).await)
+        let asked = Asked::new(actor, &request.comment)?.only_validate(request.validate_only);
+        let (given, mask) = (request.real_server, request.update_mask);
+        answer(edit::update::<Server>(&self.control, asked, given, mask).await)
     }
 
     async fn delete_real_server(
@@ -98,7 +103,8 @@ impl BalancerService for Calls {
         request: Request<pb::DeleteRealServerRequest>,
     ) -> Result<Response<()>, Status> {
         let (actor, request) = parts(request);
-        answer(servers::delete(&self.control, actor, request).await)
+        let asked = Asked::new(actor, &request.comment)?;
+        answer(edit::delete::<Server>(&self.control, asked, &request.name, &request.etag).await)
     }
 
     async fn drain_real_server(
@@ -123,40 +129,5 @@ impl BalancerService for Calls {
     ) -> Result<Response<pb::RealServer>, Status> {
         let (actor, request) = parts(request);
         answer(servers::online(&self.control, actor, request).await)
-    }
-}
-
-/// A creation that was asked for before under the same request id.
-enum Repeat {
-    /// It was not; this is what to remember when it is done.
-    No(Option<store::Request>),
-    /// It was, and this was created.
-    Yes(String),
-}
-
-/// Looks a request id up (AIP-155). `message` is the whole request: a repeat must be the same.
-async fn repeated(
-    control: &Control,
-    id: &str,
-    name: &str,
-    message: &impl prost::Message,
-) -> Result<Repeat, ApiError> {
-    if id.is_empty() {
-        return Ok(Repeat::No(None));
-    }
-    if uuid::Uuid::parse_str(id).is_err() {
-        return Err(ApiError::field("request_id", "INVALID_UUID", "is not a UUID"));
-    }
-    let fingerprint = Sha256::digest(message.encode_to_vec()).to_vec();
-    match control.store.request(id).await? {
-        None => {
-            let (id, name) = (id.to_owned(), name.to_owned());
-            Ok(Repeat::No(Some(store::Request { id, fingerprint, name })))
-        }
-        Some(known) if known.fingerprint == fingerprint => Ok(Repeat::Yes(known.name)),
-        Some(known) => {
-            let what = format!("was used before, for {}: use a fresh UUID", known.name);
-            Err(ApiError::field("request_id", "REUSED", what))
-        }
     }
 }

@@ -11,6 +11,7 @@ use pb::config_service_server::ConfigService;
 use tonic::{Request, Response, Status};
 
 use self::document::Document;
+use super::edit::Asked;
 use super::error::ApiError;
 use super::resources::{cluster_of, etag};
 use super::{Calls, Control, caller};
@@ -123,14 +124,15 @@ async fn apply(
     let config = request.config.clone().unwrap_or_default();
     let cluster = cluster_of(&control.state(), "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
+    let asked = Asked::new(actor, &request.comment)?;
     let decide = |state: &State| {
         check_base(state, &cluster, &request.base_etag)?;
+        document.check_certificates(state)?;
         let plan = document.plan(state, &cluster);
         let told = format!("applied a document: {}", listing::counted(&plan.differences));
         let event = NewEvent::info("CONFIG_APPLIED", &cluster, told);
         let events = if plan.differences.is_empty() { Vec::new() } else { vec![event] };
-        let comment = request.comment.clone();
-        let change = Change { actor, comment, writes: plan.writes, events, request: None };
+        let change = Change { writes: plan.writes, events, ..asked.change() };
         Ok((change, plan.differences))
     };
     let (differences, state) = if request.validate_only {

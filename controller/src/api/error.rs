@@ -13,9 +13,14 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::store::{StoreError, Trouble};
+use crate::store::{ChangeError, StoreError, Trouble};
 
 const DOMAIN: &str = "gantry";
+
+/// An answer's status travels in HTTP headers, of which clients take 16 KiB and grow them by a third
+/// for base64 or to three times for other letters than English ones.
+const DETAILS_ROOM: usize = 5000;
+const LONGEST_TEXT: usize = 800;
 
 /// Why a call was not carried out.
 #[derive(Debug)]
@@ -83,6 +88,15 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<ChangeError<ApiError>> for ApiError {
+    fn from(error: ChangeError<ApiError>) -> Self {
+        match error {
+            ChangeError::Decided(error) => error,
+            ChangeError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         match error {
@@ -100,8 +114,9 @@ impl From<ApiError> for Status {
                 Self::with_error_details(Code::AlreadyExists, message, details)
             }
             ApiError::Stale { name, given, current } => {
+                let given: String = given.chars().take(40).collect();
                 let message = format!(
-                    "{name} has changed: its etag is {current}, not {given}; read it again and \
+                    "{name} has changed: its etag is {current:?}, not {given:?}; read it again and \
                      repeat the change"
                 );
                 let details = info("STALE_ETAG", &[("name", &name), ("etag", &current)]);
@@ -128,18 +143,35 @@ impl From<ApiError> for Status {
 }
 
 fn invalid(violations: &[Violation]) -> Status {
-    let first = violations.first().map(ToString::to_string).unwrap_or_default();
+    let first = violations.first().map(|first| cut(&first.to_string())).unwrap_or_default();
     let message = match violations.len() {
         0 | 1 => first,
         2 => format!("{first} (and 1 more violation)"),
         count => format!("{first} (and {} more violations)", count - 1),
     };
     let mut details = info("INVALID", &[]);
-    for violation in violations {
-        let description = format!("{} ({})", violation.message, violation.reason);
-        details.add_bad_request_violation(violation.field.clone(), description);
+    let mut room = DETAILS_ROOM;
+    for (at, violation) in violations.iter().enumerate() {
+        let description = format!("{} ({})", cut(&violation.message), violation.reason);
+        let size = violation.field.len() + description.len();
+        if at > 0 && size > room {
+            let rest = format!("{} more violations are not listed", violations.len() - at);
+            details.add_bad_request_violation(cut(&violation.field), rest);
+            break;
+        }
+        room = room.saturating_sub(size);
+        details.add_bad_request_violation(cut(&violation.field), description);
     }
     Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// Text that may hold a client's own words, short enough for an answer.
+fn cut(text: &str) -> String {
+    if text.len() <= LONGEST_TEXT {
+        return text.to_owned();
+    }
+    let end = (0..=LONGEST_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 /// What the disk refuses today it may take tomorrow; the rest is a defect.

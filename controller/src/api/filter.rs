@@ -17,7 +17,9 @@ use gantry_model::wire;
 use jiff::Timestamp;
 
 use self::parse::{Condition, Fault, Operator, shown};
-pub(super) use self::tables::{APPLIANCES, CLUSTERS, EVENTS, REAL_SERVERS, VIRTUAL_SERVICES};
+pub(super) use self::tables::{
+    APPLIANCES, CERTIFICATES, CLUSTERS, EVENTS, REAL_SERVERS, VIRTUAL_SERVICES,
+};
 use super::error::ApiError;
 use super::fields;
 

@@ -11,13 +11,15 @@ use pb::fleet_service_server::FleetService;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
+use super::edit::{self, Asked, Draft, Named, Resource};
 use super::error::{ApiError, sound};
 use super::filter::{self, Filter};
 use super::page::Page;
-use super::resources::{appliance, check_etag, cluster, cluster_of, parent_of};
-use super::{Calls, Control, caller, fields};
-use crate::state::State;
-use crate::store::{Change, Invitation, NewEvent, Write};
+use super::resources::{appliance, cluster, cluster_of, parent_of};
+use super::{Calls, Control, caller};
+use crate::state::{Cluster, State};
+use crate::status::Facts;
+use crate::store::{Invitation, NewEvent, Write};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -43,9 +45,7 @@ impl FleetService for Calls {
         &self,
         request: Request<pb::GetClusterRequest>,
     ) -> Result<Response<pb::Cluster>, Status> {
-        let state = self.control.state();
-        let name = named_cluster(&state, "name", &request.into_inner().name)?;
-        Ok(Response::new(stored_cluster(&state, &name)?))
+        Ok(Response::new(edit::get::<Cluster>(&self.control, &request.into_inner().name)?))
     }
 
     async fn create_cluster(
@@ -61,7 +61,10 @@ impl FleetService for Calls {
         request: Request<pb::UpdateClusterRequest>,
     ) -> Result<Response<pb::Cluster>, Status> {
         let actor = caller::of(&request).actor();
-        Ok(Response::new(update_cluster(&self.control, actor, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asked = Asked::new(actor, &request.comment)?.only_validate(request.validate_only);
+        let (given, mask) = (request.cluster, request.update_mask);
+        Ok(Response::new(edit::update::<Cluster>(&self.control, asked, given, mask).await?))
     }
 
     async fn delete_cluster(
@@ -69,7 +72,10 @@ impl FleetService for Calls {
         request: Request<pb::DeleteClusterRequest>,
     ) -> Result<Response<()>, Status> {
         let actor = caller::of(&request).actor();
-        Ok(Response::new(delete_cluster(&self.control, actor, &request.into_inner().name).await?))
+        let request = request.into_inner();
+        let asked = Asked::new(actor, &request.comment)?;
+        edit::delete::<Cluster>(&self.control, asked, &request.name, &request.etag).await?;
+        Ok(Response::new(()))
     }
 
     async fn list_appliances(
@@ -105,8 +111,9 @@ impl FleetService for Calls {
         request: Request<pb::DeleteApplianceRequest>,
     ) -> Result<Response<()>, Status> {
         let actor = caller::of(&request).actor();
-        let name = request.into_inner().name;
-        Ok(Response::new(delete_appliance(&self.control, actor, name).await?))
+        let request = request.into_inner();
+        let asked = Asked::new(actor, &request.comment)?;
+        Ok(Response::new(delete_appliance(&self.control, asked, request.name).await?))
     }
 }
 
@@ -150,49 +157,81 @@ async fn create_cluster(
     actor: String,
     request: pb::CreateClusterRequest,
 ) -> Result<pb::Cluster, ApiError> {
-    let id = request.cluster_id.parse();
-    let id: Id = id.map_err(|error| ApiError::name("cluster_id", &error))?;
+    let given = request.cluster.clone().unwrap_or_default();
+    let id: Id = request.cluster_id.parse().map_err(|error| {
+        let rest = label(&given).err();
+        ApiError::name("cluster_id", &error).and(rest)
+    })?;
     let name = ClusterName { cluster: id };
-    let label = request.cluster.unwrap_or_default().display_name;
-    check_label(&label)?;
-    let decide = |state: &State| {
-        if state.cluster(&name).is_some() {
-            return Err(ApiError::AlreadyExists { kind: "cluster", name: name.to_string() });
-        }
-        Ok((put_cluster(actor, &name, label, "CLUSTER_CREATED", "created"), ()))
+    let asked = Asked::new(actor, &request.comment)?.only_validate(request.validate_only).once(
+        &request.request_id,
+        &name,
+        &request,
+    )?;
+    let draft = |_: &State, name: &ClusterName| {
+        let config = (name.clone(), label(&given)?);
+        Ok(Draft { config, with: Vec::new(), message: "created".to_owned() })
     };
-    let ((), state) = control.change(decide).await?;
-    stored_cluster(&state, &name)
+    edit::create::<Cluster>(control, asked, name, draft).await
 }
 
-async fn update_cluster(
-    control: &Control,
-    actor: String,
-    request: pb::UpdateClusterRequest,
-) -> Result<pb::Cluster, ApiError> {
-    let given = request.cluster.unwrap_or_default();
-    let name = named_cluster(&control.state(), "cluster.name", &given.name)?;
-    let decide = |state: &State| {
-        let current = stored_cluster(state, &name)?;
-        let number = state.cluster(&name).map_or(0, |cluster| cluster.number);
-        check_etag(&given.name, &given.etag, number)?;
-        let merged = fields::merge(&current, &given, request.update_mask.as_ref())?;
-        check_label(&merged.display_name)?;
-        if merged.display_name == current.display_name {
-            return Ok((Change::default(), ()));
-        }
-        let label = merged.display_name;
-        Ok((put_cluster(actor, &name, label, "CLUSTER_UPDATED", "changed display_name"), ()))
-    };
-    let ((), state) = control.change(decide).await?;
-    stored_cluster(&state, &name)
+impl Named for Cluster {
+    type Name = ClusterName;
+    const KIND: &'static str = "cluster";
+
+    fn find<'a>(state: &'a State, name: &ClusterName) -> Option<&'a Self> {
+        state.cluster(name).map(AsRef::as_ref)
+    }
 }
 
-async fn delete_cluster(control: &Control, actor: String, name: &str) -> Result<(), ApiError> {
-    let name = named_cluster(&control.state(), "name", name)?;
-    let decide = |state: &State| {
+impl Resource for Cluster {
+    /// Its name and its label.
+    type Config = (ClusterName, String);
+    type Message = pb::Cluster;
+
+    const FIELD: &'static str = "cluster";
+    const EVENTS: [&'static str; 3] = ["CLUSTER_CREATED", "CLUSTER_UPDATED", "CLUSTER_DELETED"];
+
+    fn name(&self) -> &ClusterName {
+        &self.name
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn message(&self) -> pb::Cluster {
+        Self::message_of(&(self.name.clone(), self.label.clone()))
+    }
+
+    fn message_of((name, label): &(ClusterName, String)) -> pb::Cluster {
+        pb::Cluster { name: name.to_string(), display_name: label.clone(), ..Default::default() }
+    }
+
+    fn shown(&self, _: Facts<'_>) -> pb::Cluster {
+        cluster(self)
+    }
+
+    fn name_and_etag(message: &pb::Cluster) -> (&str, &str) {
+        (&message.name, &message.etag)
+    }
+
+    fn read(
+        _: &State,
+        current: &Self,
+        message: &pb::Cluster,
+    ) -> Result<(ClusterName, String), ApiError> {
+        Ok((current.name.clone(), label(message)?))
+    }
+
+    fn put((name, label): (ClusterName, String)) -> Write {
+        Write::PutCluster { name, label }
+    }
+
+    fn deletion(state: &State, current: &Self) -> Result<(Write, String), ApiError> {
+        let name = &current.name;
         let (services, appliances) =
-            (state.services_of(&name).count(), state.appliances_of(&name).count());
+            (state.services_of(name).count(), state.appliances_of(name).count());
         if services + appliances > 0 {
             let message = format!(
                 "{name} has {services} virtual services and {appliances} appliances: delete them \
@@ -201,12 +240,15 @@ async fn delete_cluster(control: &Control, actor: String, name: &str) -> Result<
             let subject = name.to_string();
             return Err(ApiError::Precondition { reason: "NOT_EMPTY", subject, message });
         }
-        let events = vec![NewEvent::info("CLUSTER_DELETED", &name, "deleted")];
-        let writes = vec![Write::DeleteCluster(name.clone())];
-        Ok((Change { actor, writes, events, ..Change::default() }, ()))
-    };
-    control.change(decide).await?;
-    Ok(())
+        Ok((Write::DeleteCluster(name.clone()), "deleted".to_owned()))
+    }
+}
+
+fn label(given: &pb::Cluster) -> Result<String, ApiError> {
+    let mut violations = Violations::new();
+    let label = violations
+        .within(Cluster::FIELD, |violations| wire::label(violations, &given.display_name));
+    sound(violations, Some(label))
 }
 
 async fn invite(
@@ -214,6 +256,7 @@ async fn invite(
     actor: String,
     request: pb::InviteApplianceRequest,
 ) -> Result<pb::InviteApplianceResponse, ApiError> {
+    let asked = Asked::new(actor, &request.comment)?;
     let cluster = cluster_of(&control.state(), "parent", &request.parent)?;
     let id = request.appliance_id.parse();
     let id: Id = id.map_err(|error| ApiError::name("appliance_id", &error))?;
@@ -229,7 +272,8 @@ async fn invite(
     let expire_time = clock::wall() + ttl;
     let event = NewEvent::info("APPLIANCE_INVITED", &appliance, "a token to join was given out");
     let secret_hash = Sha256::digest(&secret).to_vec();
-    control.store.invite(&Invitation { appliance, secret_hash, expire_time }, actor, event).await?;
+    let invitation = Invitation { appliance, secret_hash, expire_time };
+    control.store.invite(&invitation, asked.by(), event).await?;
     let fingerprint = control.authority.fingerprint();
     Ok(pb::InviteApplianceResponse {
         token: format!("{}.{fingerprint}.{secret}", join::TOKEN_PREFIX),
@@ -237,47 +281,15 @@ async fn invite(
     })
 }
 
-async fn delete_appliance(control: &Control, actor: String, name: String) -> Result<(), ApiError> {
+async fn delete_appliance(control: &Control, asked: Asked, name: String) -> Result<(), ApiError> {
     let parsed = parse_appliance(&name)?;
     let event =
         NewEvent::info("APPLIANCE_REMOVED", &parsed, "removed: its certificate is worth nothing");
-    if !control.store.remove_appliance(&parsed, actor, event).await? {
+    if !control.store.remove_appliance(&parsed, asked.by(), event).await? {
         return Err(ApiError::NotFound { kind: "appliance", name });
     }
     control.observed.forget(&parsed);
     Ok(())
-}
-
-fn put_cluster(
-    actor: String,
-    name: &ClusterName,
-    label: String,
-    kind: &'static str,
-    message: &str,
-) -> Change {
-    let writes = vec![Write::PutCluster { name: name.clone(), label }];
-    Change { actor, writes, events: vec![NewEvent::info(kind, name, message)], ..Change::default() }
-}
-
-fn check_label(label: &str) -> Result<(), ApiError> {
-    if label.chars().count() > 63 || label.chars().any(char::is_control) {
-        let what = "must be at most 63 characters, without control characters";
-        return Err(ApiError::field("cluster.display_name", "INVALID_LABEL", what));
-    }
-    Ok(())
-}
-
-fn named_cluster(state: &State, field: &str, name: &str) -> Result<ClusterName, ApiError> {
-    if name.is_empty() {
-        let what = "is required: give clusters/{cluster}";
-        return Err(ApiError::field(field, "REQUIRED", what));
-    }
-    cluster_of(state, field, name)
-}
-
-fn stored_cluster(state: &State, name: &ClusterName) -> Result<pb::Cluster, ApiError> {
-    let not_found = || ApiError::NotFound { kind: "cluster", name: name.to_string() };
-    state.cluster(name).map(|entry| cluster(entry)).ok_or_else(not_found)
 }
 
 fn parse_appliance(name: &str) -> Result<ApplianceName, ApiError> {

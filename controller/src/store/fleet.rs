@@ -10,7 +10,7 @@ use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::OwnedMutexGuard;
 
 use super::events::{self, NewEvent};
-use super::{Change, Store, StoreError, micros, to_the_end};
+use super::{By, Change, Store, StoreError, micros, to_the_end};
 use crate::state::{Appliance, State};
 
 /// A one-time right to join.
@@ -40,11 +40,11 @@ impl Store {
     pub async fn invite(
         &self,
         invitation: &Invitation,
-        actor: String,
+        by: impl Into<By>,
         event: NewEvent,
     ) -> Result<(), StoreError> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        let mut transaction = self.begin(&writer).await.map_err(writing)?;
+        let mut transaction = self.begin(&writer).await?;
         let name = &invitation.appliance;
         sqlx::query("INSERT INTO appliances (cluster, id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(name.cluster.as_str())
@@ -63,7 +63,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(writing)?;
-        let newest = record(&mut transaction, actor, event).await?;
+        let newest = record(&mut transaction, by.into(), event).await?;
         let name = name.clone();
         let update = move |state: &mut State| {
             if state.appliances.get(&name).is_none() {
@@ -82,7 +82,7 @@ impl Store {
         event: impl FnOnce(&ApplianceName) -> NewEvent,
     ) -> Result<Joined, StoreError> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        let mut transaction = self.begin(&writer).await.map_err(writing)?;
+        let mut transaction = self.begin(&writer).await?;
         let now = clock::wall();
         let name = match find(&mut transaction, secret_hash, now).await? {
             Joined::Yes(name) => name,
@@ -104,7 +104,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(writing)?;
-        let newest = record(&mut transaction, name.to_string(), event(&name)).await?;
+        let newest = record(&mut transaction, By::from(name.to_string()), event(&name)).await?;
         let key_hash = Some(key_hash.to_vec());
         let joined = Appliance { name: name.clone(), join_time: Some(now), key_hash };
         let update = move |state: &mut State| {
@@ -118,11 +118,11 @@ impl Store {
     pub async fn remove_appliance(
         &self,
         name: &ApplianceName,
-        actor: String,
+        by: impl Into<By>,
         event: NewEvent,
     ) -> Result<bool, StoreError> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        let mut transaction = self.begin(&writer).await.map_err(writing)?;
+        let mut transaction = self.begin(&writer).await?;
         let result = sqlx::query("DELETE FROM appliances WHERE cluster = $1 AND id = $2")
             .bind(name.cluster.as_str())
             .bind(name.appliance.as_str())
@@ -132,7 +132,7 @@ impl Store {
         if result.rows_affected() == 0 {
             return Ok(false);
         }
-        let newest = record(&mut transaction, actor, event).await?;
+        let newest = record(&mut transaction, by.into(), event).await?;
         let name = name.clone();
         let update = move |state: &mut State| {
             state.appliances.remove_mut(&name);
@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// Commits, and makes the same change to the state in memory, whoever waits for it.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         writer: OwnedMutexGuard<SqlitePool>,
         transaction: sqlx::Transaction<'static, sqlx::Sqlite>,
@@ -151,7 +151,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let store = self.clone();
         let commit = async move {
-            transaction.commit().await.map_err(writing)?;
+            let failed = |source| StoreError::Write { what: "a change".to_owned(), source };
+            transaction.commit().await.map_err(failed)?;
             store.state.send_modify(|state| update(Arc::make_mut(state)));
             store.note_events(newest);
             drop(writer);
@@ -186,12 +187,13 @@ async fn find(
     })
 }
 
-async fn record(
+pub(super) async fn record(
     connection: &mut SqliteConnection,
-    actor: String,
+    by: By,
     event: NewEvent,
 ) -> Result<Option<i64>, StoreError> {
-    let change = Change { actor, events: vec![event], ..Change::default() };
+    let By { actor, comment } = by;
+    let change = Change { actor, comment, events: vec![event], ..Change::default() };
     events::insert(connection, &change, None).await
 }
 

@@ -25,6 +25,9 @@ pub(super) async fn state(pool: &SqlitePool) -> Result<State, StoreError> {
     for appliance in appliances(pool).await? {
         state.appliances.insert_mut(appliance.name.clone(), Arc::new(appliance));
     }
+    for certificate in super::certificates::load(pool).await? {
+        state.certificates.insert_mut(certificate.name.clone(), Arc::new(certificate));
+    }
     Ok(state)
 }
 

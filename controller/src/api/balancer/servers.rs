@@ -10,15 +10,15 @@ use gantry_model::wire;
 use gantry_proto::v1 as pb;
 use gantry_runtime::clock;
 
-use super::services::find as find_service;
-use super::{Repeat, repeated};
+use crate::api::Control;
+use crate::api::edit::{self, Asked, Draft, Named, Resource};
 use crate::api::error::{ApiError, sound};
 use crate::api::filter::{self, Filter};
 use crate::api::page::Page;
-use crate::api::resources::{check_etag, real_server};
-use crate::api::{Control, fields};
+use crate::api::resources::real_server;
 use crate::state::{Server, Service, State};
-use crate::store::{Change, NewEvent, Write};
+use crate::status::Facts;
+use crate::store::{NewEvent, Write};
 
 pub(super) fn list(
     control: &Control,
@@ -61,7 +61,7 @@ impl Parent {
         };
         let parent = Self { cluster: id(cluster)?, service: id(service)? };
         if parent.cluster.is_some() && parent.service.is_some() {
-            find_service(state, "parent", given)?;
+            edit::find::<Service>(state, "parent", given)?;
         }
         Ok(parent)
     }
@@ -73,95 +73,90 @@ impl Parent {
     }
 }
 
-pub(super) fn get(control: &Control, name: &str) -> Result<pb::RealServer, ApiError> {
-    let state = control.state();
-    let server = find(&state, "name", name)?;
-    Ok(control.with_facts(|facts| real_server(server, facts)))
-}
-
 pub(super) async fn create(
     control: &Control,
     actor: String,
     request: pb::CreateRealServerRequest,
 ) -> Result<pb::RealServer, ApiError> {
     let state = control.state();
-    let service = find_service(&state, "parent", &request.parent)?.config.name.clone();
+    let service = edit::find::<Service>(&state, "parent", &request.parent)?;
     let given = request.real_server.clone().unwrap_or_default();
     let id: Id = request.real_server_id.parse().map_err(|error| {
-        let rest = check(&state, &request.parent, &service.server(Id::lowest()), &given).err();
+        let rest = check(service, &service.config.name.server(Id::lowest()), &given).err();
         ApiError::name("real_server_id", &error).and(rest)
     })?;
-    let name = service.server(id);
-    let text = name.to_string();
-    let remember = match repeated(control, &request.request_id, &text, &request).await? {
-        Repeat::Yes(name) => return get(control, &name),
-        Repeat::No(remember) => remember,
+    let name = service.config.name.server(id);
+    let asked = Asked::new(actor, &request.comment)?.only_validate(request.validate_only).once(
+        &request.request_id,
+        &name,
+        &request,
+    )?;
+    let draft = |state: &State, name: &ServerName| {
+        let service = edit::find::<Service>(state, "parent", &request.parent)?;
+        let config = check(service, name, &given)?;
+        Ok(Draft { config, with: Vec::new(), message: "created".to_owned() })
     };
-    let decide = |state: &State| {
-        if state.server(&name).is_some() {
-            return Err(ApiError::AlreadyExists { kind: "real server", name: name.to_string() });
-        }
-        let server = check(state, &request.parent, &name, &given)?;
-        let event = NewEvent::info("REAL_SERVER_CREATED", &name, "created".to_owned());
-        let writes = vec![Write::PutServer(Box::new(server))];
-        let comment = request.comment.clone();
-        Ok(Change { actor, comment, writes, events: vec![event], request: remember })
-    };
-    if request.validate_only {
-        decide(&control.state())?;
-        return Ok(pb::RealServer { name: text, ..given });
-    }
-    control.change(|state| Ok((decide(state)?, ()))).await?;
-    get(control, &text)
+    edit::create::<Server>(control, asked, name, draft).await
 }
 
-pub(super) async fn update(
-    control: &Control,
-    actor: String,
-    request: pb::UpdateRealServerRequest,
-) -> Result<pb::RealServer, ApiError> {
-    let given = request.real_server.unwrap_or_default();
-    let name = given.name.clone();
-    let decide = |state: &State| {
-        let current = find(state, "real_server.name", &name)?;
-        check_etag(&name, &given.etag, current.number)?;
-        let old = wire::real_server_message(&current.config);
-        let merged = fields::merge(&old, &given, request.update_mask.as_ref())?;
-        let server_name = &current.config.name;
-        let server = check(state, &server_name.service.to_string(), server_name, &merged)?;
-        let comment = request.comment.clone();
-        let mut change = Change { actor, comment, ..Change::default() };
-        if server != current.config {
-            let changed = fields::difference(&old, &wire::real_server_message(&server));
-            let message = format!("changed {}", changed.join(", "));
-            change.events.push(NewEvent::info("REAL_SERVER_UPDATED", server_name, message));
-            change.writes.push(Write::PutServer(Box::new(server)));
-        }
-        Ok((change, merged))
-    };
-    if request.validate_only {
-        return Ok(decide(&control.state())?.1);
+impl Named for Server {
+    type Name = ServerName;
+    const KIND: &'static str = "real server";
+
+    fn find<'a>(state: &'a State, name: &ServerName) -> Option<&'a Self> {
+        state.server(name)
     }
-    control.change(decide).await?;
-    get(control, &name)
 }
 
-pub(super) async fn delete(
-    control: &Control,
-    actor: String,
-    request: pb::DeleteRealServerRequest,
-) -> Result<(), ApiError> {
-    let decide = |state: &State| {
-        let current = find(state, "name", &request.name)?;
-        check_etag(&request.name, &request.etag, current.number)?;
-        let name = current.config.name.clone();
-        let events = vec![NewEvent::info("REAL_SERVER_DELETED", &name, "deleted".to_owned())];
-        let writes = vec![Write::DeleteServer(name)];
-        let comment = request.comment.clone();
-        Ok((Change { actor, comment, writes, events, request: None }, ()))
-    };
-    control.change(decide).await?;
-    Ok(())
+impl Resource for Server {
+    type Config = RealServer;
+    type Message = pb::RealServer;
+
+    const FIELD: &'static str = "real_server";
+    const EVENTS: [&'static str; 3] =
+        ["REAL_SERVER_CREATED", "REAL_SERVER_UPDATED", "REAL_SERVER_DELETED"];
+
+    fn name(&self) -> &ServerName {
+        &self.config.name
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn message(&self) -> pb::RealServer {
+        wire::real_server_message(&self.config)
+    }
+
+    fn message_of(config: &RealServer) -> pb::RealServer {
+        wire::real_server_message(config)
+    }
+
+    fn shown(&self, facts: Facts<'_>) -> pb::RealServer {
+        real_server(self, facts)
+    }
+
+    fn name_and_etag(message: &pb::RealServer) -> (&str, &str) {
+        (&message.name, &message.etag)
+    }
+
+    fn read(
+        state: &State,
+        current: &Self,
+        message: &pb::RealServer,
+    ) -> Result<RealServer, ApiError> {
+        let name = &current.config.name;
+        let service = edit::find::<Service>(state, "parent", &name.service.to_string())?;
+        check(service, name, message)
+    }
+
+    fn put(config: RealServer) -> Write {
+        Write::PutServer(Box::new(config))
+    }
+
+    fn deletion(_: &State, current: &Self) -> Result<(Write, String), ApiError> {
+        Ok((Write::DeleteServer(current.config.name.clone()), "deleted".to_owned()))
+    }
 }
 
 pub(super) async fn drain(
@@ -231,9 +226,10 @@ async fn intend(
     name: String,
     intent: Intent,
 ) -> Result<pb::RealServer, ApiError> {
+    let asked = Asked::new(actor, &intent.comment)?;
     let decide = |state: &State| {
-        let current = find(state, "name", &name)?;
-        let mut change = Change { actor, comment: intent.comment, ..Change::default() };
+        let current = edit::find::<Server>(state, "name", &name)?;
+        let mut change = asked.change();
         if current.config.admin_state != intent.state {
             let server = RealServer { admin_state: intent.state, ..current.config.clone() };
             change.events.push(NewEvent::info(intent.kind, &server.name, intent.message));
@@ -242,25 +238,17 @@ async fn intend(
         Ok((change, ()))
     };
     control.change(decide).await?;
-    get(control, &name)
-}
-
-fn find<'a>(state: &'a State, field: &str, name: &str) -> Result<&'a Server, ApiError> {
-    let parsed: ServerName = name.parse().map_err(|error| ApiError::name(field, &error))?;
-    let not_found = || ApiError::NotFound { kind: "real server", name: name.to_owned() };
-    state.server(&parsed).ok_or_else(not_found)
+    edit::get::<Server>(control, &name)
 }
 
 /// Reads a server and checks it against its service and the other servers there.
 fn check(
-    state: &State,
-    parent: &str,
+    service: &Service,
     name: &ServerName,
     message: &pb::RealServer,
 ) -> Result<RealServer, ApiError> {
-    let service = find_service(state, "parent", parent)?;
     let mut violations = Violations::new();
-    let server = violations.within("real_server", |violations| {
+    let server = violations.within(Server::FIELD, |violations| {
         let server = wire::real_server(violations, name.clone(), message)?;
         rules::check_server(violations, &service.config, &server);
         let twin = service.real_servers().find(|other| {

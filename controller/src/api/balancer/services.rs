@@ -11,14 +11,16 @@ use gantry_model::violation::Violations;
 use gantry_model::wire;
 use gantry_proto::v1 as pb;
 
-use super::{Repeat, repeated};
+use crate::api::Control;
+use crate::api::certificate::check_used;
+use crate::api::edit::{self, Asked, Draft, Named, Resource};
 use crate::api::error::{ApiError, sound};
 use crate::api::filter::{self, Filter};
 use crate::api::page::Page;
-use crate::api::resources::{check_etag, cluster_of, parent_of, virtual_service};
-use crate::api::{Control, fields};
+use crate::api::resources::{cluster_of, parent_of, virtual_service};
 use crate::state::{Service, State};
-use crate::store::{Change, NewEvent, Write};
+use crate::status::Facts;
+use crate::store::Write;
 
 pub(super) fn list(
     control: &Control,
@@ -43,12 +45,6 @@ pub(super) fn list(
     })
 }
 
-pub(super) fn get(control: &Control, name: &str) -> Result<pb::VirtualService, ApiError> {
-    let state = control.state();
-    let service = find(&state, "name", name)?;
-    Ok(control.with_facts(|facts| virtual_service(service, facts)))
-}
-
 pub(super) async fn create(
     control: &Control,
     actor: String,
@@ -61,103 +57,90 @@ pub(super) async fn create(
         ApiError::name("virtual_service_id", &error).and(rest)
     })?;
     let name = cluster.service(id);
-    let text = name.to_string();
-    let remember = match repeated(control, &request.request_id, &text, &request).await? {
-        Repeat::Yes(name) => return get(control, &name),
-        Repeat::No(remember) => remember,
-    };
-    let decide = |state: &State| {
-        if state.service(&name).is_some() {
-            return Err(ApiError::AlreadyExists {
-                kind: "virtual service",
-                name: name.to_string(),
-            });
-        }
-        let (service, servers) = parse(state, &name, &request)?;
+    let asked = Asked::new(actor, &request.comment)?.only_validate(request.validate_only).once(
+        &request.request_id,
+        &name,
+        &request,
+    )?;
+    let draft = |state: &State, name: &ServiceName| {
+        let (config, servers) = parse(state, name, &request)?;
         let message = format!("created with {} real servers", servers.len());
-        let event = NewEvent::info("VIRTUAL_SERVICE_CREATED", &name, message);
-        let mut writes = vec![Write::PutService(Box::new(service))];
-        writes.extend(servers.into_iter().map(|(_, server)| Write::PutServer(Box::new(server))));
-        let comment = request.comment.clone();
-        Ok(Change { actor, comment, writes, events: vec![event], request: remember })
+        let with = servers.into_iter().map(|(_, server)| Write::PutServer(Box::new(server)));
+        Ok(Draft { config, with: with.collect(), message })
     };
-    if request.validate_only {
-        decide(&control.state())?;
-        let given = request.virtual_service.unwrap_or_default();
-        return Ok(pb::VirtualService { name: text, ..given });
-    }
-    control.change(|state| Ok((decide(state)?, ()))).await?;
-    get(control, &text)
+    edit::create::<Service>(control, asked, name, draft).await
 }
 
-pub(super) async fn update(
-    control: &Control,
-    actor: String,
-    request: pb::UpdateVirtualServiceRequest,
-) -> Result<pb::VirtualService, ApiError> {
-    let given = request.virtual_service.unwrap_or_default();
-    let name = given.name.clone();
-    let decide = |state: &State| {
-        let current = find(state, "virtual_service.name", &name)?;
-        check_etag(&name, &given.etag, current.number)?;
-        let old = wire::virtual_service_message(&current.config);
-        let merged = fields::merge(&old, &given, request.update_mask.as_ref())?;
+impl Named for Service {
+    type Name = ServiceName;
+    const KIND: &'static str = "virtual service";
+
+    fn find<'a>(state: &'a State, name: &ServiceName) -> Option<&'a Self> {
+        state.service(name).map(AsRef::as_ref)
+    }
+}
+
+impl Resource for Service {
+    type Config = VirtualService;
+    type Message = pb::VirtualService;
+
+    const FIELD: &'static str = "virtual_service";
+    const EVENTS: [&'static str; 3] =
+        ["VIRTUAL_SERVICE_CREATED", "VIRTUAL_SERVICE_UPDATED", "VIRTUAL_SERVICE_DELETED"];
+
+    fn name(&self) -> &ServiceName {
+        &self.config.name
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn message(&self) -> pb::VirtualService {
+        wire::virtual_service_message(&self.config)
+    }
+
+    fn message_of(config: &VirtualService) -> pb::VirtualService {
+        wire::virtual_service_message(config)
+    }
+
+    fn shown(&self, facts: Facts<'_>) -> pb::VirtualService {
+        virtual_service(self, facts)
+    }
+
+    fn name_and_etag(message: &pb::VirtualService) -> (&str, &str) {
+        (&message.name, &message.etag)
+    }
+
+    fn read(
+        state: &State,
+        current: &Self,
+        message: &pb::VirtualService,
+    ) -> Result<VirtualService, ApiError> {
         let mut violations = Violations::new();
-        let parsed = violations.within("virtual_service", |violations| {
-            wire::virtual_service(violations, current.config.name.clone(), &merged)
+        let parsed = violations.within(Self::FIELD, |violations| {
+            wire::virtual_service(violations, current.config.name.clone(), message)
         });
         if let Some(service) = &parsed {
             let servers = current.real_servers();
             let servers = servers.map(|server| (server.name.to_string(), server));
             rules::check_together(&mut violations, service, servers);
-            check_neighbours(&mut violations, state, service, "virtual_service");
+            check_neighbours(&mut violations, state, service, Self::FIELD);
         }
-        let service = sound(violations, parsed)?;
-        let comment = request.comment.clone();
-        let mut change = Change { actor, comment, ..Change::default() };
-        if service != current.config {
-            let changed = fields::difference(&old, &wire::virtual_service_message(&service));
-            let message = format!("changed {}", changed.join(", "));
-            let name = &service.name;
-            change.events.push(NewEvent::info("VIRTUAL_SERVICE_UPDATED", name, message));
-            change.writes.push(Write::PutService(Box::new(service)));
-        }
-        Ok((change, merged))
-    };
-    if request.validate_only {
-        return Ok(decide(&control.state())?.1);
+        sound(violations, parsed)
     }
-    control.change(decide).await?;
-    get(control, &name)
-}
 
-pub(super) async fn delete(
-    control: &Control,
-    actor: String,
-    request: pb::DeleteVirtualServiceRequest,
-) -> Result<(), ApiError> {
-    let decide = |state: &State| {
-        let current = find(state, "name", &request.name)?;
-        check_etag(&request.name, &request.etag, current.number)?;
-        let name = current.config.name.clone();
+    fn put(config: VirtualService) -> Write {
+        Write::PutService(Box::new(config))
+    }
+
+    fn deletion(_: &State, current: &Self) -> Result<(Write, String), ApiError> {
         let message = format!("deleted with {} real servers", current.servers.len());
-        let events = vec![NewEvent::info("VIRTUAL_SERVICE_DELETED", &name, message)];
-        let writes = vec![Write::DeleteService(name)];
-        let comment = request.comment.clone();
-        Ok((Change { actor, comment, writes, events, request: None }, ()))
-    };
-    control.change(decide).await?;
-    Ok(())
+        Ok((Write::DeleteService(current.config.name.clone()), message))
+    }
 }
 
-pub(super) fn find<'a>(state: &'a State, field: &str, name: &str) -> Result<&'a Service, ApiError> {
-    let parsed: ServiceName = name.parse().map_err(|error| ApiError::name(field, &error))?;
-    let found = state.service(&parsed).map(AsRef::as_ref);
-    let not_found = || ApiError::NotFound { kind: "virtual service", name: name.to_owned() };
-    found.ok_or_else(not_found)
-}
-
-/// Records under `field` what of `service` collides with its neighbours.
+/// Records under `field` what of `service` collides with its neighbours, or lacks them.
 fn check_neighbours(
     violations: &mut Violations,
     state: &State,
@@ -168,11 +151,12 @@ fn check_neighbours(
     let others = state.services_of(&cluster).map(|other| &other.config);
     let others = others.filter(|other| other.name != service.name);
     let changed = HashSet::from([&service.name]);
-    for conflict in rules::conflicts(others.chain([service]), &changed) {
-        violations.within(field, |violations| {
+    violations.within(field, |violations| {
+        for conflict in rules::conflicts(others.chain([service]), &changed) {
             violations.add(conflict.field, conflict.reason, conflict.message);
-        });
-    }
+        }
+        check_used(violations, state, service);
+    });
 }
 
 /// A real server, and where in the request it stands.

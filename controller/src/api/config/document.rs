@@ -13,6 +13,7 @@ use gantry_model::wire;
 use gantry_proto::v1 as pb;
 
 use crate::api::balancer::{Placed, places, real_servers};
+use crate::api::certificate::check_used;
 use crate::api::error::{ApiError, sound};
 use crate::difference::{Difference, Resource, Resources};
 use crate::state::{Service as StoredService, State};
@@ -77,6 +78,17 @@ impl Document {
             let what = format!("{} stands in the document twice", name.service);
             violations.add("virtual_service.name", "DUPLICATE", what);
         }
+    }
+
+    /// Certificates are no part of a document: those that it names must be there.
+    pub(super) fn check_certificates(&self, state: &State) -> Result<(), ApiError> {
+        let mut violations = Violations::new();
+        for entry in self.services.values() {
+            violations.within(&entry.place, |violations| {
+                check_used(violations, state, &entry.service);
+            });
+        }
+        sound(violations, Some(()))
     }
 
     /// Reads what history says that a cluster was. What the rules of today forbid is told under

@@ -104,6 +104,15 @@ pub(in crate::api) const APPLIANCES: &[Field<pb::Appliance>] = &[
     }),
 ];
 
+pub(in crate::api) const CERTIFICATES: &[Field<pb::Certificate>] = &[
+    Field::new("name", Text, |certificate| text(&certificate.name)),
+    Field::new("subject", Text, |certificate| text(&certificate.subject)),
+    Field::new("fingerprint", Text, |certificate| text(&certificate.fingerprint)),
+    Field::new("expire_time", Time, |certificate| time(certificate.expire_time.as_ref())),
+    Field::new("create_time", Time, |certificate| time(certificate.create_time.as_ref())),
+    Field::new("update_time", Time, |certificate| time(certificate.update_time.as_ref())),
+];
+
 pub(in crate::api) const EVENTS: &[Field<pb::Event>] = &[
     Field::new("time", Time, |event| time(event.time.as_ref())),
     Field::new("severity", Grade("gantry.v1.Event.Severity"), |event| choice(event.severity)),

@@ -199,6 +199,7 @@ fn every_field_of_every_table_can_be_asked_for() {
     ask(REAL_SERVERS);
     ask(CLUSTERS);
     ask(APPLIANCES);
+    ask(CERTIFICATES);
     ask(EVENTS);
 }
 
