@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::look::{self, Tone, Word};
 use crate::names;
+use crate::overview::wrapped;
 
 /// Below a change.
 const INDENT: &str = "    ";
@@ -78,7 +79,10 @@ fn one(text: &mut String, change: &v1::Change, name: &str, width: Option<usize>)
         }
     }
     for cut in &change.cuts {
-        let _ = writeln!(text, "{INDENT}{}", cut_line(cut, &change.name));
+        let line = cut_line(cut, &change.name);
+        for part in wrapped(&line.text, width.map(|width| width.saturating_sub(INDENT.len()))) {
+            let _ = writeln!(text, "{INDENT}{}", Word::new(part, line.tone));
+        }
     }
 }
 
@@ -150,9 +154,17 @@ fn value(json: &str, other: &str) -> String {
     }
 }
 
+/// As a document may have it: `{key: SOURCE_IP, timeout: 3600s}`.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) if !text.is_empty() && !text.contains(['"', ',']) => text.clone(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| format!("{name}: {}", plain(value)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }

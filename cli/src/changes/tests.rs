@@ -33,6 +33,7 @@ fn values_are_those_before_and_after() {
                 field("health_check.fall", "", "3"),
                 field("disabled", "", "true"),
                 field("display_name", r#""PACS""#, r#""""#),
+                field("persistence", "", r#"{"key":"SOURCE_IP","prefixLength":24}"#),
             ],
         ),
     ];
@@ -43,6 +44,7 @@ fn values_are_those_before_and_after() {
     healthCheck.fall: (not set) -> 3
     disabled: false -> true
     displayName: PACS -> \"\"
+    persistence: (not set) -> {key: SOURCE_IP, prefixLength: 24}
 ";
     assert_eq!(shown(&changes, Some(60)), expected);
 }

@@ -7,6 +7,7 @@ mod listing;
 use gantry_model::name::ClusterName;
 use gantry_model::wire::{real_server_message, virtual_service_message};
 use gantry_proto::v1 as pb;
+use gantry_runtime::clock;
 use pb::config_service_server::ConfigService;
 use tonic::{Request, Response, Status};
 
@@ -107,10 +108,10 @@ fn plan(
     let state = control.state();
     let cluster = cluster_of(&state, "config.name", &config.name)?;
     let document = Document::parse(&cluster, &config)?;
+    document.check_certificates(&state)?;
     let mut changes = listing::in_full(&document.plan(&state, &cluster).differences);
-    control.with_facts(|facts| {
-        listing::note_cuts(&mut changes, &document, (&state, &cluster), facts);
-    });
+    let effects = document.effects(&state, &cluster, clock::wall());
+    control.with_facts(|facts| listing::note_cuts(&mut changes, effects, facts));
     let (cut_connections, stale) = listing::total(&changes);
     let base_etag = config_etag(&state, &cluster);
     Ok(pb::PlanConfigResponse { changes, base_etag, cut_connections, stale })

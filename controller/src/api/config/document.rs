@@ -3,6 +3,7 @@
 //! It comes from a client's document, or from history. Either way the same rules hold.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use gantry_model::name::{ClusterName, Id, ServerName, ServiceName};
 use gantry_model::rules;
@@ -11,11 +12,13 @@ use gantry_model::service::VirtualService;
 use gantry_model::violation::Violations;
 use gantry_model::wire;
 use gantry_proto::v1 as pb;
+use jiff::Timestamp;
 
 use crate::api::balancer::{Placed, places, real_servers};
 use crate::api::certificate::check_used;
 use crate::api::error::{ApiError, sound};
 use crate::difference::{Difference, Resource, Resources};
+use crate::effects::{Effect, Whole, effects};
 use crate::state::{Service as StoredService, State};
 use crate::store::Write;
 
@@ -26,8 +29,8 @@ pub(super) struct Document {
 }
 
 #[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) service: VirtualService,
+struct Entry {
+    service: VirtualService,
     servers: Vec<Placed>,
     /// Where the service stands, for field paths.
     place: String,
@@ -80,44 +83,34 @@ impl Document {
         }
     }
 
-    /// Certificates are no part of a document: those that it names must be there.
-    pub(super) fn check_certificates(&self, state: &State) -> Result<(), ApiError> {
-        let mut violations = Violations::new();
-        for entry in self.services.values() {
-            violations.within(&entry.place, |violations| {
-                check_used(violations, state, &entry.service);
-            });
-        }
-        sound(violations, Some(()))
-    }
-
-    /// Reads what history says that a cluster was. What the rules of today forbid is told under
-    /// the field `revision`, which is what the client chose.
+    /// Reads what history says that a cluster was, by the rules of today.
     pub(super) fn remember(resources: &Resources) -> Result<Self, ApiError> {
         let mut violations = Violations::new();
         let mut document = Self { services: BTreeMap::new() };
         for (name, resource) in resources {
-            let (Resource::Service(message), Ok(name)) = (resource, name.parse()) else { continue };
-            let servers = servers_of(&mut violations, resources, &name);
+            let Resource::Service(message) = resource else { continue };
+            let Ok(name) = name.parse::<ServiceName>() else { continue };
             let place = format!("virtualServices/{}", name.service);
             violations.within(&place, |violations| {
                 let service = wire::virtual_service(violations, name.clone(), message);
+                let servers = servers_of(violations, resources, &name);
                 let Some(service) = service else { return };
                 rules::check_together(violations, &service, places(&servers));
-                let entry = Entry { service, servers: servers.clone(), place: place.clone() };
-                document.services.insert(name.clone(), entry);
+                let place = place.clone();
+                document.services.insert(name, Entry { service, servers, place });
             });
         }
         document.check_neighbours(&mut violations);
-        violations.finish(Some(document)).map_err(|found| {
-            let found = found.into_iter().map(|mut violation| {
-                let field = std::mem::replace(&mut violation.field, "revision".to_owned());
-                violation.message =
-                    format!("does not pass the rules of today: {field}: {}", violation.message);
-                violation
-            });
-            ApiError::Invalid(found.collect())
-        })
+        sound(violations, Some(document)).map_err(not_today)
+    }
+
+    /// Certificates are no part of a document: those that it names must be there.
+    pub(super) fn check_certificates(&self, state: &State) -> Result<(), ApiError> {
+        let mut violations = Violations::new();
+        for Entry { service, place, .. } in self.services.values() {
+            violations.within(place, |violations| check_used(violations, state, service));
+        }
+        sound(violations, Some(()))
     }
 
     /// The same, but every real server that `state` has serves, or does not, as it does there.
@@ -128,10 +121,6 @@ impl Document {
             }
         }
         self
-    }
-
-    pub(super) fn service(&self, name: &ServiceName) -> Option<&Entry> {
-        self.services.get(name)
     }
 
     /// What makes the cluster equal to this document: removals first, since what is new may want
@@ -149,6 +138,24 @@ impl Document {
         plan
     }
 
+    /// Which connections end when the cluster is made equal to this document.
+    pub(super) fn effects(
+        &self,
+        state: &State,
+        cluster: &ClusterName,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        let of_service = |before: &Arc<StoredService>| {
+            let after = self.services.get(&before.config.name);
+            let old: Vec<_> = before.real_servers().collect();
+            let new: Vec<_> = after.iter().flat_map(|entry| entry.servers()).collect();
+            let whole = Whole { service: &before.config, servers: &old };
+            let after = after.map(|entry| Whole { service: &entry.service, servers: &new });
+            effects(whole, after, now)
+        };
+        state.services_of(cluster).flat_map(of_service).collect()
+    }
+
     fn check_neighbours(&self, violations: &mut Violations) {
         let all = self.services.values().map(|entry| &entry.service);
         let names: HashSet<_> = self.services.keys().collect();
@@ -162,9 +169,21 @@ impl Document {
 }
 
 impl Entry {
-    pub(super) fn servers(&self) -> impl Iterator<Item = &RealServer> {
+    fn servers(&self) -> impl Iterator<Item = &RealServer> {
         self.servers.iter().map(|(_, server)| server)
     }
+}
+
+/// Tells violations of what history holds under the field `revision`, which is what the client chose.
+pub(super) fn not_today(error: ApiError) -> ApiError {
+    let ApiError::Invalid(found) = error else { return error };
+    let found = found.into_iter().map(|mut violation| {
+        let field = std::mem::replace(&mut violation.field, "revision".to_owned());
+        violation.message =
+            format!("does not pass the rules of today: {field}: {}", violation.message);
+        violation
+    });
+    ApiError::Invalid(found.collect())
 }
 
 /// The real servers of a service, each with its place in the service.
@@ -181,9 +200,8 @@ fn servers_of(
             continue;
         };
         let place = format!("realServers/{}", name.server);
-        let whole = format!("virtualServices/{}.{place}", service.service);
         let read = |violations: &mut Violations| wire::real_server(violations, name, message);
-        servers.extend(violations.within(whole, read).map(|server| (place, server)));
+        servers.extend(violations.within(&place, read).map(|server| (place, server)));
     }
     servers
 }
@@ -223,3 +241,6 @@ impl Plan {
         self.differences.push(Difference { name: name.to_string(), before, after });
     }
 }
+
+#[cfg(test)]
+mod tests;

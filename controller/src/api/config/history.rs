@@ -7,10 +7,12 @@ use gantry_model::name::ClusterName;
 use gantry_model::revision::Revision;
 use gantry_model::wire::timestamp_message;
 use gantry_proto::v1 as pb;
+use gantry_runtime::clock;
 
-use super::document::Document;
+use super::document::{Document, not_today};
 use super::{check_base, config_etag, listing};
 use crate::api::Control;
+use crate::api::edit::Asked;
 use crate::api::error::ApiError;
 use crate::api::filter::{self, Field, Filter, Kind};
 use crate::api::page::Page;
@@ -44,7 +46,7 @@ pub(super) async fn list(
     let filter = Filter::parse(&request.filter, FIELDS)?;
     let asked = ["revisions", &request.parent, &request.filter];
     let page = Page::parse(request.page_size, &request.page_token, &asked)?;
-    let parent = parent(&request.parent)?;
+    let parent = parent(control, &request.parent).await?;
     let mut before = page.after::<RevisionName>()?.map_or(END, |name| name.0);
     let mut revisions = Vec::new();
     let mut looked_at = 0;
@@ -85,7 +87,7 @@ pub(super) async fn diff(
     request: &pb::DiffRevisionsRequest,
 ) -> Result<pb::DiffRevisionsResponse, ApiError> {
     let (state, store) = (control.state(), &control.store);
-    let parent = parent(&request.parent)?;
+    let parent = parent(control, &request.parent).await?;
     let one = find(store, "from", &request.from, &state).await?.revision;
     let other = match request.to.as_str() {
         "" => state.revision,
@@ -145,24 +147,24 @@ pub(super) async fn rollback(
     let past = Past::find(control, &request.name, &request.revision).await?;
     let (cluster, revision) = (&past.cluster, past.revision);
     let document = Document::remember(&past.with_last_admin_states())?;
+    let asked = Asked::new(actor, &request.comment)?;
     let decide = |state: &State| {
         check_base(state, cluster, &request.base_etag)?;
+        document.check_certificates(state).map_err(not_today)?;
         let document = document.with_admin_states_of(state);
         let plan = document.plan(state, cluster);
         let told = format!("rolled back to {revision}: {}", listing::counted(&plan.differences));
         let event = NewEvent::info("CONFIG_ROLLED_BACK", cluster, told);
         let events = if plan.differences.is_empty() { Vec::new() } else { vec![event] };
-        let comment = request.comment.clone();
-        let change = Change { actor, comment, writes: plan.writes, events, request: None };
+        let change = Change { writes: plan.writes, events, ..asked.change() };
         Ok((change, (plan.differences, document)))
     };
     if request.validate_only {
         let state = control.state();
         let (_, (differences, document)) = decide(&state)?;
         let mut changes = listing::in_full(&differences);
-        control.with_facts(|facts| {
-            listing::note_cuts(&mut changes, &document, (&state, cluster), facts);
-        });
+        let effects = document.effects(&state, cluster, clock::wall());
+        control.with_facts(|facts| listing::note_cuts(&mut changes, effects, facts));
         let (cut_connections, _) = listing::total(&changes);
         return Ok(pb::RollbackConfigResponse {
             changes,
@@ -244,12 +246,17 @@ impl Past {
     }
 }
 
-fn parent(given: &str) -> Result<Option<ClusterName>, ApiError> {
-    match given {
-        "" | "clusters/-" => Ok(None),
-        // It need not exist any more.
-        given => given.parse().map(Some).map_err(|error| ApiError::name("parent", &error)),
+/// The cluster that is asked about: one that there is, or was.
+async fn parent(control: &Control, given: &str) -> Result<Option<ClusterName>, ApiError> {
+    if matches!(given, "" | "clusters/-") {
+        return Ok(None);
     }
+    let name: ClusterName = given.parse().map_err(|error| ApiError::name("parent", &error))?;
+    let is_there = control.state().cluster(&name).is_some();
+    if is_there || !control.store.revisions(END, Some(&name), 1).await?.is_empty() {
+        return Ok(Some(name));
+    }
+    Err(ApiError::NotFound { kind: "cluster", name: given.to_owned() })
 }
 
 /// The revision that `text` names; it must be one that there was.

@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 
-use gantry_model::name::ClusterName;
 use gantry_proto::v1 as pb;
 use pb::change::Action;
 
-use super::document::Document;
 use crate::api::fields::{self, Reflected};
 use crate::difference::{Difference, Resource};
-use crate::effects::{self, Whole};
-use crate::state::State;
+use crate::effects::Effect;
 use crate::status::Facts;
 
 /// Of what is created and deleted, all that was set, too.
@@ -70,23 +67,9 @@ fn unset(resource: &Resource) -> Resource {
 }
 
 /// Notes at each change the open connections that it ends.
-pub(super) fn note_cuts(
-    changes: &mut [pb::Change],
-    document: &Document,
-    (state, cluster): (&State, &ClusterName),
-    facts: Facts<'_>,
-) {
-    let mut cuts = HashMap::new();
-    for before in state.services_of(cluster) {
-        let old: Vec<_> = before.real_servers().collect();
-        let after = document.service(&before.config.name);
-        let new: Vec<_> = after.iter().flat_map(|entry| entry.servers()).collect();
-        let whole = Whole { service: &before.config, servers: &old };
-        let after = after.map(|entry| Whole { service: &entry.service, servers: &new });
-        for effect in effects::effects(whole, after, facts.now) {
-            cuts.insert(effect.name.clone(), effect.counted(facts));
-        }
-    }
+pub(super) fn note_cuts(changes: &mut [pb::Change], effects: Vec<Effect>, facts: Facts<'_>) {
+    let named = effects.into_iter().map(|effect| (effect.name.clone(), effect.counted(facts)));
+    let mut cuts: HashMap<String, pb::Cut> = named.collect();
     for change in changes {
         change.cuts.extend(cuts.remove(&change.name));
     }

@@ -129,7 +129,7 @@ async fn open() -> (tempfile::TempDir, Store) {
 #[tokio::test]
 async fn the_state_at_every_revision_is_the_one_that_was_committed() {
     let mut runner = TestRunner::deterministic();
-    for _ in 0..12 {
+    for _ in 0..6 {
         let revisions = prop::collection::vec(acts(), 25).new_tree(&mut runner).unwrap().current();
         let (_dir, store) = open().await;
         let mut states = vec![store.state()];
