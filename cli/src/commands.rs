@@ -2,6 +2,7 @@
 
 mod apply;
 mod completions;
+mod approve;
 mod context;
 mod create;
 mod delete;
@@ -83,6 +84,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Make a cluster's configuration what it was at a revision
     Rollback(rollback::Arguments),
+    /// Let an appliance take a configuration that removes most of its virtual services
+    Approve(approve::Arguments),
     /// Issue a token with which an appliance can join a cluster
     Invite(join::Invite),
     /// Buy this appliance's certificate with a token
@@ -137,6 +140,7 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Command::History(arguments) => history::run(arguments, &session).await,
         Command::Diff(arguments) => diff::run(arguments, &session).await,
         Command::Rollback(arguments) => rollback::run(arguments, &session).await,
+        Command::Approve(arguments) => approve::run(arguments, &session).await,
         Command::Invite(invite) => join::invite(invite, &session).await,
         Command::Join(_)
         | Command::Context(_)

@@ -1,6 +1,7 @@
 //! The gRPC services: one file each. Each call is: who asks, what is asked, decide, answer.
 
 mod agent;
+mod approval;
 mod balancer;
 mod caller;
 mod certificate;
@@ -21,7 +22,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gantry_model::name::ServiceName;
+use gantry_model::name::{ClusterName, ServiceName};
 use gantry_proto::agent::v1::agent_service_server::AgentServiceServer;
 use gantry_proto::agent::v1::enrollment_service_server::EnrollmentServiceServer;
 use gantry_proto::v1::balancer_service_server::BalancerServiceServer;
@@ -36,6 +37,7 @@ use tonic::service::Routes;
 pub use self::caller::Caller;
 use self::caller::{known_only, operators_only};
 use self::error::ApiError;
+use crate::approvals::Approvals;
 use crate::authority::Authority;
 use crate::observed::Observed;
 use crate::publish::Publisher;
@@ -49,6 +51,7 @@ pub struct Control {
     store: Store,
     publisher: Arc<Publisher>,
     observed: Observed,
+    approvals: Approvals,
     authority: Arc<Authority>,
     streams: AtomicU64,
     /// Servers whose newest event says that they failed.
@@ -64,6 +67,7 @@ impl Control {
             publisher,
             store,
             observed: Observed::new(),
+            approvals: Approvals::new(),
             authority,
             streams: AtomicU64::new(0),
             failed: Mutex::new(failed.collect()),
@@ -117,6 +121,8 @@ impl Control {
         let publisher = Arc::clone(&self.publisher);
         move |state: &State, writes: &[Write]| {
             let touched: Vec<_> = writes.iter().filter_map(touched_service).collect();
+            let clusters: Vec<_> = writes.iter().filter_map(touched_cluster).collect();
+            publisher.publish_clusters(state, &clusters);
             publisher.publish(state, &touched);
         }
     }
@@ -139,6 +145,13 @@ fn touched_service(write: &Write) -> Option<ServiceName> {
         Write::PutServer(server) => Some(server.name.service.clone()),
         Write::DeleteServer(name) => Some(name.service.clone()),
         Write::PutCluster { .. } | Write::DeleteCluster(_) => None,
+    }
+}
+
+fn touched_cluster(write: &Write) -> Option<ClusterName> {
+    match write {
+        Write::PutCluster { name, .. } | Write::DeleteCluster(name) => Some(name.clone()),
+        _ => None,
     }
 }
 

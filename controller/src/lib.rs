@@ -5,6 +5,7 @@
 //! stream, [`observed`], [`status`] when somebody asks.
 
 pub mod api;
+pub mod approvals;
 pub mod authority;
 pub mod backup;
 pub mod certificate;

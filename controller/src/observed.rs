@@ -11,6 +11,7 @@ use gantry_model::verdict::Verdict;
 use gantry_proto::agent::v1 as pb;
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use pb::applied::Outcome;
 use tokio::sync::watch;
 
 /// Everything observed, by agent.
@@ -27,9 +28,26 @@ pub struct Agent {
     /// Which of its streams is the newest; none while it is silent.
     pub stream: Option<u64>,
     pub last_seen: Timestamp,
+    /// What is in force.
     pub applied: Option<pb::Applied>,
+    /// What it was offered since and did not take.
+    pub not_taken: Option<pb::Applied>,
+    /// The refusal or hold that was told of last, while nothing new is in force since.
+    told_of: Option<Refused>,
     pub verdicts: HashMap<ServerName, Verdict>,
     pub samples: HashMap<String, Counters>,
+}
+
+/// One refusal or hold, however often it is met.
+type Refused = (i32, String, Option<i64>);
+
+/// What a report of an offer comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    InForce,
+    /// Refused or held back, and that is news.
+    RefusedFromNowOn,
+    RefusedStill,
 }
 
 /// Counters of one service or server, and how fast they move.
@@ -102,6 +120,8 @@ impl Agent {
             stream: None,
             last_seen: now,
             applied: None,
+            not_taken: None,
+            told_of: None,
             verdicts: HashMap::new(),
             samples: HashMap::new(),
         }
@@ -109,6 +129,33 @@ impl Agent {
 
     pub fn is_connected(&self) -> bool {
         self.stream.is_some()
+    }
+
+    /// Takes what became of an offer. The same agent refuses for the same reason again and again
+    /// while the wrong controller answers; that is one piece of news.
+    pub fn take_applied(&mut self, applied: pb::Applied) -> Taken {
+        if !matches!(applied.outcome(), Outcome::Refused | Outcome::Held) {
+            let at = |applied: &pb::Applied| (applied.revision, applied.hash.clone());
+            if self.applied.as_ref().map(at) != Some(at(&applied)) {
+                self.told_of = None;
+            }
+            self.not_taken = None;
+            self.applied = Some(applied);
+            return Taken::InForce;
+        }
+        let epoch = applied.revision.map(|revision| revision.epoch);
+        let refused = (applied.outcome, applied.refusal.clone(), epoch);
+        self.not_taken = Some(applied);
+        if self.told_of.as_ref() == Some(&refused) {
+            return Taken::RefusedStill;
+        }
+        self.told_of = Some(refused);
+        Taken::RefusedFromNowOn
+    }
+
+    /// What it holds back until somebody approves.
+    pub fn held_back(&self) -> Option<&pb::Applied> {
+        self.not_taken.as_ref().filter(|offered| offered.outcome() == Outcome::Held)
     }
 
     /// Takes counters, which always come all together: those that are absent are gone.
@@ -164,3 +211,6 @@ pub fn of_kind<'a>(
 ) -> impl Iterator<Item = (&'a AgentName, &'a Agent)> {
     of_cluster(agents, cluster).filter(move |(name, _)| name.kind == kind)
 }
+
+#[cfg(test)]
+mod tests;

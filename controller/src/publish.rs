@@ -67,17 +67,25 @@ impl Publisher {
         publisher
     }
 
+    /// Follows the making and deleting of the clusters named.
+    pub fn publish_clusters(&self, state: &State, touched: &[ClusterName]) {
+        for name in touched {
+            if state.cluster(name).is_some() {
+                self.open_shelves(name, state);
+            } else {
+                self.shelves.write().retain(|(cluster, _), _| cluster != name);
+            }
+        }
+    }
+
     /// Follows a change of the services named; others must not differ.
     pub fn publish(&self, state: &State, touched: &[ServiceName]) {
-        for cluster in state.clusters() {
-            self.open_shelves(&cluster.name, state);
+        let mut by_cluster: BTreeMap<ClusterName, Vec<&ServiceName>> = BTreeMap::new();
+        for name in touched {
+            by_cluster.entry(name.cluster()).or_default().push(name);
         }
-        for kind in AgentKind::ALL {
-            let mut by_cluster: BTreeMap<ClusterName, Vec<&ServiceName>> = BTreeMap::new();
-            for name in touched {
-                by_cluster.entry(name.cluster()).or_default().push(name);
-            }
-            for (cluster, names) in by_cluster {
+        for (cluster, names) in by_cluster {
+            for kind in AgentKind::ALL {
                 if let Some(shelf) = self.shelf(&cluster, kind) {
                     shelf.change(state, kind, &names);
                 }
@@ -115,23 +123,30 @@ impl Shelf {
         for service in state.services_of(cluster) {
             if let Some(plan) = plan::plan(kind, &service.config, service.real_servers()) {
                 let name = service.config.name.to_string();
-                content.put(name, wire::encode_plan(&plan), service.newest_number());
+                let (bytes, number) = (wire::encode_plan(&plan), service.newest_number());
+                let hash = ItemHash::of(&name, &bytes);
+                content.put(name, Plan { bytes, hash, number });
             }
         }
         Self { newest: watch::Sender::new(content.revision), content: RwLock::new(content) }
     }
 
     fn change(&self, state: &State, kind: AgentKind, touched: &[&ServiceName]) {
-        let mut content = self.content.write();
+        let plan = |name: &ServiceName| {
+            let service = state.service(name)?;
+            let plan = plan::plan(kind, &service.config, service.real_servers())?;
+            let bytes = wire::encode_plan(&plan);
+            Some((ItemHash::of(&name.to_string(), &bytes), bytes))
+        };
+        // Planned before anybody who reads has to wait.
+        let plans: Vec<_> = touched.iter().map(|name| (name.to_string(), plan(name))).collect();
         let number = state.revision.number;
+        let mut content = self.content.write();
         let mut news = false;
-        for name in touched {
-            let plan = state
-                .service(name)
-                .and_then(|service| plan::plan(kind, &service.config, service.real_servers()));
+        for (name, plan) in plans {
             news |= match plan {
-                Some(plan) => content.put(name.to_string(), wire::encode_plan(&plan), number),
-                None => content.remove(&name.to_string(), number),
+                Some((hash, bytes)) => content.put(name, Plan { bytes, hash, number }),
+                None => content.remove(&name, number),
             };
         }
         if news {
@@ -153,6 +168,12 @@ impl Shelf {
         self.content.read().hash
     }
 
+    /// Whether this is what there is to send now.
+    pub fn is_at(&self, revision: Revision, hash: SetHash) -> bool {
+        let content = self.content.read();
+        (content.revision, content.hash) == (revision, hash)
+    }
+
     /// What brings an agent that holds `held` up to date.
     pub fn update_from(&self, held: Option<(Revision, SetHash)>) -> Update<Bytes> {
         let content = self.content.read();
@@ -161,7 +182,7 @@ impl Shelf {
             Some((revision, _)) if content.covers(revision) => content.since(revision.number),
             _ => content.everything(),
         };
-        Update { revision: content.revision, hash: content.hash, change }
+        content.lead_to(change)
     }
 
     /// What brings an agent that was sent `sent` up to date; none if it is.
@@ -172,25 +193,24 @@ impl Shelf {
         }
         let change =
             if content.covers(sent) { content.since(sent.number) } else { content.everything() };
-        Some(Update { revision: content.revision, hash: content.hash, change })
+        Some(content.lead_to(change))
     }
 }
 
 impl Content {
     /// Gives whether this changed anything.
-    fn put(&mut self, name: String, bytes: Bytes, number: u64) -> bool {
+    fn put(&mut self, name: String, plan: Plan) -> bool {
         if let Some(held) = self.plans.get(&name) {
-            if held.bytes == bytes {
+            if held.bytes == plan.bytes {
                 return false;
             }
             let (old, at) = (held.hash, held.number);
             self.hash.toggle(&old);
             forget(&mut self.changed, at, &name);
         }
-        let hash = ItemHash::of(&name, &bytes);
-        self.hash.toggle(&hash);
-        self.changed.entry(number).or_default().insert(name.clone());
-        self.plans.insert(name, Plan { bytes, hash, number });
+        self.hash.toggle(&plan.hash);
+        self.changed.entry(plan.number).or_default().insert(name.clone());
+        self.plans.insert(name, plan);
         true
     }
 
@@ -206,6 +226,10 @@ impl Content {
             self.horizon = self.horizon.max(oldest);
         }
         true
+    }
+
+    fn lead_to(&self, change: Change<Bytes>) -> Update<Bytes> {
+        Update { revision: self.revision, hash: self.hash, change, removals_approved: false }
     }
 
     fn covers(&self, revision: Revision) -> bool {

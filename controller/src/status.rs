@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use gantry_model::agent::{AgentKind, AgentName};
 use gantry_model::name::{ApplianceName, ClusterName};
+use gantry_model::revision::Revision;
 use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::{Forwarding, VirtualService};
 use gantry_model::verdict::Verdict;
 use gantry_model::wire::timestamp_message;
+use gantry_proto::agent::v1::Applied;
 use gantry_proto::v1 as pb;
 use jiff::Timestamp;
 use pb::real_server_status::State as ServerState;
@@ -34,6 +36,12 @@ impl Facts<'_> {
         let applied = agent.applied.as_ref().map(|applied| &applied.hash);
         desired.is_some() && desired == applied
     }
+
+    /// The newest desired state, if that is what the agent holds back.
+    fn held_back<'a>(&self, name: &AgentName, agent: &'a Agent) -> Option<&'a Applied> {
+        let desired = self.desired.get(&(name.appliance.cluster(), name.kind))?;
+        agent.held_back().filter(|held| held.hash == *desired)
+    }
 }
 
 /// The status of a virtual service.
@@ -53,7 +61,8 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         .collect();
     let runs = carriers.iter().any(|(_, agent)| agent.samples.contains_key(&name));
     let stale = silent(&carriers) || silent(&checkers);
-    let sight = Sight { service, kind, carriers: &carriers, rejections: &rejections, runs };
+    let held = carriers.iter().chain(&checkers).find_map(|seen| held_back(seen, facts));
+    let sight = Sight { service, kind, carriers: &carriers, rejections: &rejections, held, runs };
     let (state, message) = sight.state(healthy, &servers, stale);
     let active = carriers.iter().filter_map(|(_, agent)| agent.samples.get(&name));
     pb::VirtualServiceStatus {
@@ -107,18 +116,20 @@ pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatu
     own.map(|(name, agent)| {
         let applied = agent.applied.as_ref();
         let revision = applied.and_then(|applied| applied.revision);
+        let shown = |revision| Revision::from(revision).to_string();
+        let held = facts.held_back(name, agent);
         pb::AgentStatus {
             agent: name.kind.to_string(),
             version: agent.version.clone(),
             connected: agent.is_connected(),
             current: facts.is_current(name, agent),
-            revision: revision
-                .map(|revision| format!("{}.{}", revision.epoch, revision.number))
-                .unwrap_or_default(),
+            revision: revision.map(shown).unwrap_or_default(),
             rejection_count: applied
                 .map_or(0, |applied| i32::try_from(applied.rejections.len()).unwrap_or(i32::MAX)),
             last_seen_time: Some(timestamp_message(agent.last_seen)),
             apply_duration: applied.and_then(|applied| applied.took),
+            held_removal_count: held.map_or(0, |held| held.removal_count),
+            held_revision: held.and_then(|held| held.revision).map(shown).unwrap_or_default(),
             ..Default::default()
         }
     })
@@ -131,6 +142,18 @@ pub fn carrier(service: &VirtualService) -> AgentKind {
         Forwarding::Layer4(_) => AgentKind::L4,
         Forwarding::Layer7(_) => AgentKind::L7,
     }
+}
+
+/// `lb1's agent-l7 holds back revision 2.7, which would …`
+fn held_back((name, agent): &Seen<'_>, facts: Facts<'_>) -> Option<String> {
+    let held = facts.held_back(name, agent)?;
+    let (id, kind) = (&name.appliance.appliance, name.kind);
+    let revision = held.revision.map(Revision::from).unwrap_or_default();
+    let count = held.removal_count;
+    Some(format!(
+        "{id}'s {kind} holds back revision {revision}, which would take {count} virtual services \
+         from it; look at what is gone, then `gantry approve {id}`"
+    ))
 }
 
 type Seen<'a> = (&'a AgentName, &'a Agent);
@@ -151,6 +174,8 @@ struct Sight<'a> {
     kind: AgentKind,
     carriers: &'a [Seen<'a>],
     rejections: &'a [pb::Rejection],
+    /// Who holds which configuration back, and the way out.
+    held: Option<String>,
     /// Some form of the service is in force somewhere.
     runs: bool,
 }
@@ -188,6 +213,11 @@ impl Sight<'_> {
                 "not in force: no {kind} of cluster {cluster} has reported since the controller \
                  started"
             ));
+        }
+        if let Some(held) = &self.held {
+            let sure =
+                if self.runs { "perhaps not in force as configured" } else { "not in force" };
+            return Some(format!("{sure}: {held}"));
         }
         let own = self.rejections.iter().find(|rejection| rejection.agent == kind.as_str());
         own.or(self.rejections.first()).map(|rejection| {

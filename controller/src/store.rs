@@ -47,6 +47,8 @@ pub struct Store {
     reader: SqlitePool,
     writer: Arc<Mutex<SqlitePool>>,
     state: Arc<watch::Sender<Arc<State>>>,
+    /// Counts the changes of appliances.
+    fleet: Arc<watch::Sender<u64>>,
     newest_event: Arc<watch::Sender<i64>>,
     /// A transaction could not begin: the connection may have been opened when the disk was
     /// read-only, and would stay so.
@@ -172,9 +174,19 @@ impl Store {
             reader,
             writer: Arc::new(Mutex::new(writer)),
             state: Arc::new(watch::Sender::new(Arc::new(state))),
+            fleet: Arc::new(watch::Sender::new(0)),
             newest_event: Arc::new(watch::Sender::new(newest)),
             doubtful,
         })
+    }
+
+    /// Begins an epoch, before anything is served: a database that was restored must not be taken
+    /// for the one that went on from it.
+    pub async fn begin_epoch(&self, epoch: u64) -> Result<(), StoreError> {
+        let writer = self.writer.lock().await;
+        rows::epoch(&writer, epoch).await?;
+        self.state.send_modify(|state| Arc::make_mut(state).revision.epoch = epoch);
+        Ok(())
     }
 
     /// The newest committed state.
@@ -185,6 +197,12 @@ impl Store {
     /// Follows the newest committed state.
     pub fn watch(&self) -> watch::Receiver<Arc<State>> {
         self.state.subscribe()
+    }
+
+    /// Changes when an appliance was invited, joined or was removed, and not with the
+    /// configuration: a thousand agents need not wake for a change that concerns one.
+    pub fn watch_fleet(&self) -> watch::Receiver<u64> {
+        self.fleet.subscribe()
     }
 
     /// Lets `decide` look at the state and decide, commits what it decided, and has `publish` tell

@@ -21,6 +21,8 @@ pub struct Update<B> {
     pub revision: Revision,
     pub hash: SetHash,
     pub change: Change<B>,
+    /// An operator has approved of what this very snapshot removes.
+    pub removals_approved: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,16 @@ pub struct Prepared<B> {
     removed: Vec<String>,
 }
 
+/// What is done with an update that may be taken.
+#[derive(Clone, Debug)]
+pub enum Offer<B> {
+    Take(Prepared<B>),
+    /// It removes so much that somebody has to approve of it first.
+    Hold {
+        removal_count: usize,
+    },
+}
+
 /// Which services an update changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
@@ -60,6 +72,17 @@ pub enum Refusal {
     OtherContent { revision: Revision },
     #[error("the state does not have the hash that came with it")]
     HashMismatch,
+}
+
+/// A snapshot that removes no more than this many services is never held back.
+const REMOVALS: usize = 10;
+/// And neither is one that removes no more than this part of those held: one in five.
+const REMOVALS_SHARE: usize = 5;
+
+/// Whether a snapshot that removes `removal_count` of `held` services needs approval. It comes to that
+/// when a controller was restored from an old backup or runs on the wrong database.
+pub fn needs_approval(removal_count: usize, held: usize) -> bool {
+    removal_count > REMOVALS && removal_count > held / REMOVALS_SHARE
 }
 
 impl Refusal {
@@ -116,6 +139,19 @@ impl<B: AsRef<[u8]> + Clone + Default> Desired<B> {
         Ok(Prepared { revision: update.revision, hash: update.hash, upserts, removed })
     }
 
+    /// Checks `update` in full and decides what to do with it, changing nothing. Only snapshots
+    /// are ever held back: a delta is what an operator asked for one transaction before.
+    pub fn judge(&self, update: Update<B>) -> Result<Offer<B>, Refusal> {
+        let whole = matches!(update.change, Change::Snapshot(_));
+        let approved = update.removals_approved;
+        let prepared = self.prepare(update)?;
+        let (removal_count, held) = (prepared.removed.len(), self.services.len());
+        if whole && !approved && needs_approval(removal_count, held) {
+            return Ok(Offer::Hold { removal_count });
+        }
+        Ok(Offer::Take(prepared))
+    }
+
     /// Makes the change that was prepared on this very state.
     pub fn commit(&mut self, prepared: Prepared<B>) -> Touched {
         self.revision = prepared.revision;
@@ -146,6 +182,7 @@ impl<B: AsRef<[u8]> + Clone + Default> Desired<B> {
             revision: self.revision,
             hash: self.hash,
             change: Change::Snapshot(services.collect()),
+            removals_approved: false,
         }
     }
 
@@ -198,7 +235,8 @@ mod tests {
     fn snapshot(epoch: u64, number: u64, state: &State) -> Update<Vec<u8>> {
         let services = state.iter().map(|(n, p)| (n.clone(), p.clone())).collect();
         let revision = Revision { epoch, number };
-        Update { revision, hash: hash(state), change: Change::Snapshot(services) }
+        let change = Change::Snapshot(services);
+        Update { revision, hash: hash(state), change, removals_approved: false }
     }
 
     fn delta(number: u64, from: &State, to: &State) -> Update<Vec<u8>> {
@@ -206,7 +244,71 @@ mod tests {
         let upserts = upserts.map(|(n, p)| (n.clone(), p.clone())).collect();
         let removed = from.keys().filter(|n| !to.contains_key(*n)).cloned().collect();
         let change = Change::Delta { upserts, removed };
-        Update { revision: Revision { epoch: 1, number }, hash: hash(to), change }
+        let revision = Revision { epoch: 1, number };
+        Update { revision, hash: hash(to), change, removals_approved: false }
+    }
+
+    fn many(count: usize) -> State {
+        (0..count).map(|at| (format!("{at:04}"), b"1".to_vec())).collect()
+    }
+
+    /// What becomes of an update after which only the first `left` of `held` services are there.
+    fn removals_held_back(
+        held: usize,
+        left: usize,
+        update: fn(&State, &State) -> Update<Vec<u8>>,
+    ) -> usize {
+        let (before, after) = (many(held), many(left));
+        let desired = holding(5, &before);
+        let held_back = match desired.judge(update(&before, &after)).unwrap() {
+            Offer::Take(_) => 0,
+            Offer::Hold { removal_count } => removal_count,
+        };
+        assert_eq!(desired, holding(5, &before), "judging changes nothing");
+        held_back
+    }
+
+    #[test]
+    fn a_snapshot_that_removes_more_than_ten_and_a_fifth_is_held_back() {
+        let newer = |_: &State, after: &State| snapshot(1, 6, after);
+        for (held, left, held_back) in [
+            (40, 30, 0),
+            (40, 29, 11),
+            (10, 0, 0),
+            (11, 0, 11),
+            (100, 80, 0),
+            (100, 79, 21),
+            (54, 43, 11),
+            (55, 44, 0),
+            (59, 48, 0),
+            (60, 48, 0),
+            (60, 47, 13),
+            (40, 0, 40),
+            (0, 40, 0),
+        ] {
+            assert_eq!(removals_held_back(held, left, newer), held_back, "{left} of {held} stay");
+        }
+    }
+
+    #[test]
+    fn deltas_approved_snapshots_and_what_is_refused_are_not_held_back() {
+        assert_eq!(removals_held_back(40, 0, |before, after| delta(6, before, after)), 0);
+        let approved =
+            |_: &State, after: &State| Update { removals_approved: true, ..snapshot(2, 1, after) };
+        assert_eq!(removals_held_back(40, 5, approved), 0);
+        let older = holding(5, &many(40)).judge(snapshot(0, 9, &many(5)));
+        assert_eq!(older.unwrap_err().reason(), "OLDER_EPOCH");
+    }
+
+    #[test]
+    fn what_a_snapshot_renames_or_changes_counts_by_name() {
+        let mut changed = many(40);
+        changed.values_mut().for_each(|plan| *plan = b"2".to_vec());
+        let desired = holding(5, &many(40));
+        assert!(matches!(desired.judge(snapshot(1, 6, &changed)), Ok(Offer::Take(_))));
+        let renamed: State = many(40).into_iter().map(|(n, p)| (format!("x{n}"), p)).collect();
+        let judged = desired.judge(snapshot(1, 6, &renamed));
+        assert!(matches!(judged, Ok(Offer::Hold { removal_count: 40 })));
     }
 
     fn holding(number: u64, held: &State) -> Desired<Vec<u8>> {

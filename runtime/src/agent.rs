@@ -7,7 +7,7 @@ mod follow;
 pub mod ledger;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,10 @@ use gantry_model::plan::ServicePlan;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use tokio::sync::watch;
+use tonic::transport::Channel;
 use tracing::info;
 
+use crate::backoff::Backoff;
 use crate::identity::{Identity, IdentityError};
 use crate::rpc::{self, RpcError};
 use crate::tasks::Tasks;
@@ -107,7 +109,23 @@ pub enum AgentError {
 }
 
 /// What the following half tells the reporting half.
-type Outcome = watch::Receiver<Option<pb::Applied>>;
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Told {
+    /// The newest state in force.
+    in_force: Option<pb::Applied>,
+    /// What was offered since and not taken: refused, or held back.
+    not_taken: Option<pb::Applied>,
+}
+
+type Outcome = watch::Receiver<Told>;
+
+/// An agent's way to its controller.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub channel: Channel,
+    /// How long to wait before a stream that ended is opened again.
+    pub backoff: Backoff,
+}
 
 /// Starts the loop in `tasks`. First of all, what the ledger holds is put in force; gives that.
 pub async fn start(
@@ -124,19 +142,31 @@ pub async fn start(
         .map_err(|_| AgentError::NotAnAppliance(identity.name().to_owned()))?;
     let name = AgentName { appliance, kind };
     let channel = rpc::connect(&options.controller, &identity)?;
-    let (ledger, desired) = Ledger::open(&options.state)?;
+    let link = Link { channel, backoff: Backoff::for_controller() };
+    follow(tasks, name, link, &options.state, (apply, observe)).await
+}
+
+/// The same, with a link of the caller's own.
+pub async fn follow(
+    tasks: &mut Tasks,
+    name: AgentName,
+    link: Link,
+    state: &Path,
+    (apply, observe): (impl Apply, Arc<dyn Observe>),
+) -> Result<Vec<ServicePlan>, AgentError> {
+    let (ledger, desired) = Ledger::open(state)?;
     info!(agent = %name, revision = %desired.revision(), services = desired.services().len(),
         "starting from the ledger");
     let held =
         desired.services().values().filter_map(|plan| wire::decode_plan(plan).ok()).collect();
-    let (told, outcome) = watch::channel(None);
+    let (told, outcome) = watch::channel(Told::default());
     let this = identity_message(&name);
-    let mut follower =
-        follow::Follower::new(channel.clone(), this.clone(), ledger, desired, apply, told);
+    let (channel, kept) = (link.channel.clone(), (ledger, desired));
+    let mut follower = follow::Follower::new(name, (channel, this.clone()), kept, apply, told);
     follower.start_from_ledger().await;
     let stop = tasks.stop();
-    tasks.start("follow", follower.run(stop.clone()));
-    tasks.start("report", report::run(channel, this, outcome, observe, stop));
+    tasks.start("follow", follower.run(link.backoff.clone(), stop.clone()));
+    tasks.start("report", report::run(link, this, outcome, observe, stop));
     Ok(held)
 }
 

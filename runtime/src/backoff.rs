@@ -8,11 +8,20 @@ pub struct Backoff {
     first: Duration,
     most: Duration,
     attempt: u32,
+    random: u64,
 }
 
 impl Backoff {
     pub fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, attempt: 0 }
+        let mut seed = [0; 8];
+        // Without randomness all wait alike, which is slower and no worse.
+        let _alike = getrandom::fill(&mut seed);
+        Self::seeded(first, most, u64::from_ne_bytes(seed))
+    }
+
+    /// One that waits the same times whenever it has the same seed.
+    pub fn seeded(first: Duration, most: Duration, seed: u64) -> Self {
+        Self { first, most, attempt: 0, random: seed }
     }
 
     /// For connections to the controller.
@@ -34,19 +43,19 @@ impl Backoff {
     pub fn next_wait(&mut self) -> Duration {
         let ceiling = self.first.saturating_mul(1 << self.attempt.min(16)).min(self.most);
         self.attempt = self.attempt.saturating_add(1);
-        let share = 0.1 + 0.9 * random_share();
+        let share = 0.1 + 0.9 * self.random_share();
         ceiling.mul_f64(share)
     }
-}
 
-/// A random number from 0 to 1.
-fn random_share() -> f64 {
-    let mut bytes = [0; 4];
-    // Without randomness the wait is the longest, which is safe.
-    if getrandom::fill(&mut bytes).is_err() {
-        return 1.0;
+    /// The next random number from 0 to 1 (SplitMix64).
+    fn random_share(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let [.., a, b, c, d] = (mixed ^ (mixed >> 31)).to_be_bytes();
+        f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
     }
-    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

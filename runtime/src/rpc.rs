@@ -54,6 +54,16 @@ pub fn connect_socket(path: PathBuf) -> Channel {
     Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector)
 }
 
+/// How long anything may take at a controller: who does not answer within seconds is away.
+pub fn patient(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+}
+
 /// Why a call failed: the controller's own words, or what the transport met first.
 pub fn why(status: &tonic::Status) -> String {
     let mut cause: &(dyn Error + 'static) = match status.source() {
@@ -88,10 +98,5 @@ fn endpoint(address: &str) -> Result<Endpoint, RpcError> {
     if uri.scheme_str() != Some("https") || uri.port().is_none() {
         return Err(bad());
     }
-    Ok(endpoint
-        .connect_timeout(Duration::from_secs(5))
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true))
+    Ok(patient(endpoint))
 }

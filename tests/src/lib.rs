@@ -15,6 +15,7 @@ pub mod forge;
 pub mod modality;
 pub mod orthanc;
 pub mod process;
+pub mod raw;
 pub mod services;
 pub mod site;
 pub mod sqlite;

@@ -5,12 +5,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "e2e/agent_crowd.rs"]
+mod agent_crowd;
+#[path = "e2e/agent_hold.rs"]
+mod agent_hold;
 #[path = "e2e/agent_rejection.rs"]
 mod agent_rejection;
 #[path = "e2e/agent_scale.rs"]
 mod agent_scale;
 #[path = "e2e/agent_stream.rs"]
 mod agent_stream;
+#[path = "e2e/agent_versions.rs"]
+mod agent_versions;
 #[path = "e2e/api_balancer.rs"]
 mod api_balancer;
 #[path = "e2e/api_breaking.rs"]

@@ -35,8 +35,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     if arguments.comment.is_some() && !recorded {
         bail!("a comment is kept for virtual services and real servers only: leave out -m");
     }
-    let asks = !arguments.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if asks && !confirmed(&question(&name, session).await?)? {
+    if asks(arguments.yes) && !confirmed(&question(&name, session).await?)? {
         bail!("nothing was deleted");
     }
     delete(&name, arguments.comment.unwrap_or_default(), session).await?;
@@ -93,7 +92,12 @@ async fn question(name: &Name, session: &Session) -> Result<String> {
     })
 }
 
-fn confirmed(question: &str) -> Result<bool> {
+/// Whether there is somebody to ask.
+pub(super) fn asks(yes: bool) -> bool {
+    !yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+pub(super) fn confirmed(question: &str) -> Result<bool> {
     let mut out = anstream::stderr();
     write!(out, "{question} [y/N] ")?;
     out.flush()?;

@@ -41,6 +41,12 @@ fn in_force(appliances: &[&v1::Appliance]) -> Word {
     if joined.is_empty() {
         return Word::new("not in force: no appliance reports", Tone::Bad);
     }
+    let holds = |agent: &v1::AgentStatus| agent.connected && agent.held_removal_count > 0;
+    let holding = joined.iter().find(|appliance| appliance.agents.iter().any(holds));
+    if let Some(appliance) = holding {
+        let id = names::last(&appliance.name);
+        return Word::new(format!("held back until somebody types gantry approve {id}"), Tone::Bad);
+    }
     let late = |agent: &v1::AgentStatus| !agent.connected || !agent.current;
     let behind: Vec<&str> = joined
         .iter()
@@ -77,6 +83,11 @@ fn agent_word(agent: &v1::AgentStatus, now: i64) -> Word {
         let since = look::since(agent.last_seen_time.as_ref(), now);
         let span = since.map_or_else(String::new, |since| format!(" for {since}"));
         return Word::new(format!("{name} SILENT{span}"), Tone::Bad);
+    }
+    if agent.held_removal_count > 0 {
+        let v1::AgentStatus { held_revision, held_removal_count, .. } = agent;
+        let text = format!("{name} HOLDS BACK {held_revision}, which removes {held_removal_count}");
+        return Word::new(text, Tone::Bad);
     }
     if !agent.current {
         return Word::new(format!("{name} behind at {}", agent.revision), Tone::Warning);

@@ -47,6 +47,23 @@ fn nothing_there_says_what_to_do() {
 }
 
 #[test]
+fn what_is_held_back_says_how_to_go_on() {
+    let text = plain(&render(
+        &overview(
+            "clusters: [{name: clusters/main}]
+appliances:
+- name: clusters/main/appliances/lb1
+  agents: [{agent: agent-l7, connected: true, revision: '1.4', heldRemovalCount: 35,
+    heldRevision: '2.7'}]
+",
+        ),
+        None,
+    ));
+    assert!(text.contains("held back until somebody types gantry approve lb1"), "{text}");
+    assert!(text.contains("agent-l7 HOLDS BACK 2.7, which removes 35"), "{text}");
+}
+
+#[test]
 fn long_remarks_are_broken_between_words() {
     assert_eq!(wrapped("aa bb cc", Some(5)), ["aa bb", "cc"]);
     assert_eq!(wrapped("aaaaaaa b", Some(3)), ["aaaaaaa", "b"]);

@@ -3,8 +3,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::{Stream, stream};
 use gantry_model::agent::AgentName;
+use gantry_model::desired::{Change, Update};
 use gantry_model::revision::{Revision, SetHash};
 use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
@@ -46,7 +48,10 @@ impl AgentService for Calls {
         debug!(agent = %name, ?held, "agent asks for its desired state");
         let watch = ConfigWatch {
             newest: shelf.watch(),
-            state: self.control.store.watch(),
+            fleet: self.control.store.watch_fleet(),
+            approvals: self.control.approvals.watch(),
+            approved: false,
+            control: Arc::clone(&self.control),
             shelf,
             held,
             sent: None,
@@ -75,7 +80,7 @@ impl AgentService for Calls {
         info!(agent = %name, version, "agent reports");
         let hearing = Hearing {
             control: Arc::clone(&self.control),
-            state: self.control.store.watch(),
+            fleet: self.control.store.watch_fleet(),
             reports,
             first: Some(first),
             name,
@@ -136,9 +141,14 @@ fn missing(field: &str) -> ApiError {
 
 /// One agent's view of its shelf.
 struct ConfigWatch {
+    control: Arc<Control>,
     shelf: Arc<Shelf>,
     newest: watch::Receiver<Revision>,
-    state: watch::Receiver<Arc<State>>,
+    /// Changes with the appliances, not with the configuration.
+    fleet: watch::Receiver<u64>,
+    approvals: watch::Receiver<u64>,
+    /// Something was approved of since this last looked.
+    approved: bool,
     held: Option<(Revision, SetHash)>,
     sent: Option<Revision>,
     name: AgentName,
@@ -149,33 +159,54 @@ impl ConfigWatch {
     /// Waits until there is something new for this agent.
     async fn next(&mut self) -> Option<Result<pb::WatchConfigResponse, Status>> {
         loop {
-            if let Err(why) = check(&self.state.borrow_and_update(), &self.caller, &self.name) {
+            self.fleet.mark_unchanged();
+            if let Err(why) = check(&self.control.state(), &self.caller, &self.name) {
                 warn!(agent = %self.name, why, "ending the agent's stream");
                 return Some(Err(ApiError::Denied { why }.into()));
             }
             self.newest.mark_unchanged();
-            let update = match self.sent {
-                None => Some(self.shelf.update_from(self.held)),
-                Some(sent) => self.shelf.update_since(sent),
-            };
-            if let Some(update) = update {
+            if let Some(update) = self.update() {
                 self.sent = Some(update.revision);
                 return Some(Ok(wire::update_message(&update)));
             }
-            // Both arms are cancel safe, by tokio's documentation of `changed`. The state is
+            // All arms are cancel safe, by tokio's documentation of `changed`. The fleet is
             // watched because an appliance may be removed.
             tokio::select! {
                 changed = self.newest.changed() => changed.ok()?,
-                changed = self.state.changed() => changed.ok()?,
+                changed = self.fleet.changed() => changed.ok()?,
+                changed = self.approvals.changed() => {
+                    changed.ok()?;
+                    self.approved = true;
+                }
             }
         }
+    }
+
+    /// What this agent is to be sent now. What it holds back, and somebody has approved of since,
+    /// it is sent once more, whole.
+    fn update(&mut self) -> Option<Update<Bytes>> {
+        let approved = std::mem::take(&mut self.approved);
+        let mut update = match self.sent {
+            None => self.shelf.update_from(self.held),
+            Some(sent) => match self.shelf.update_since(sent) {
+                Some(update) => update,
+                None if approved => self.shelf.update_from(None),
+                None => return None,
+            },
+        };
+        let approvals = &self.control.approvals;
+        let whole = matches!(update.change, Change::Snapshot(_));
+        update.removals_approved =
+            whole && approvals.cover(&self.name, update.revision, update.hash);
+        let again = self.sent == Some(update.revision);
+        (!again || update.removals_approved).then_some(update)
     }
 }
 
 /// One agent's report stream. Ends with the agent marked as silent, however it ends.
 struct Hearing {
     control: Arc<Control>,
-    state: watch::Receiver<Arc<State>>,
+    fleet: watch::Receiver<u64>,
     reports: Streaming<pb::ReportRequest>,
     first: Option<pb::ReportRequest>,
     name: AgentName,
@@ -194,11 +225,9 @@ impl Hearing {
                 // tokio's.
                 None => tokio::select! {
                     report = self.reports.message() => report.ok()??,
-                    changed = self.state.changed() => {
+                    changed = self.fleet.changed() => {
                         changed.ok()?;
-                        let checked =
-                            check(&self.state.borrow_and_update(), &self.caller, &self.name);
-                        match checked {
+                        match check(&self.control.state(), &self.caller, &self.name) {
                             Ok(()) => continue,
                             Err(why) => return Some(Err(ApiError::Denied { why }.into())),
                         }

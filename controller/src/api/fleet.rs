@@ -16,7 +16,7 @@ use super::error::{ApiError, sound};
 use super::filter::{self, Filter};
 use super::page::Page;
 use super::resources::{appliance, cluster, cluster_of, parent_of};
-use super::{Calls, Control, caller};
+use super::{Calls, Control, approval, caller};
 use crate::state::{Cluster, State};
 use crate::status::Facts;
 use crate::store::{Invitation, NewEvent, Write};
@@ -28,9 +28,10 @@ const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 impl FleetService for Calls {
     async fn approve_removals(
         &self,
-        _request: Request<pb::ApproveRemovalsRequest>,
+        request: Request<pb::ApproveRemovalsRequest>,
     ) -> Result<Response<pb::Appliance>, Status> {
-        Err(Status::unimplemented("under construction"))
+        let actor = caller::of(&request).actor();
+        Ok(Response::new(approval::approve(&self.control, actor, request.into_inner()).await?))
     }
 
     async fn list_clusters(
@@ -289,6 +290,7 @@ async fn delete_appliance(control: &Control, asked: Asked, name: String) -> Resu
         return Err(ApiError::NotFound { kind: "appliance", name });
     }
     control.observed.forget(&parsed);
+    control.approvals.forget(&parsed);
     Ok(())
 }
 

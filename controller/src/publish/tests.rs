@@ -93,6 +93,45 @@ fn a_change_sends_only_itself_and_skipped_states_add_up() {
     );
 }
 
+/// An agent that holds a configuration back asks again with what it has in force; a difference
+/// from what it was sent would not fit.
+#[test]
+fn who_holds_back_what_it_was_sent_gets_all_again_when_it_asks_anew() {
+    let mut state = state(5);
+    let a = put(&mut state, "a", 80);
+    let shelf_of = |publisher: &Publisher| publisher.shelf(&cluster(), AgentKind::L7).unwrap();
+    let publisher = Publisher::new(&state);
+    let shelf = shelf_of(&publisher);
+    let mut held_hash = SetHash::default();
+    held_hash.toggle(&ItemHash::of("gone", b"1"));
+    for held in [Revision { epoch: 0, number: 9 }, Revision { epoch: 1, number: 4 }] {
+        let held = Some((held, held_hash));
+        assert!(matches!(shelf.update_from(held).change, Change::Snapshot(_)));
+        let sent = shelf.revision();
+        state.revision.number += 1;
+        let port = u16::try_from(80 + state.revision.number).unwrap();
+        put(&mut state, "a", port);
+        publisher.publish(&state, std::slice::from_ref(&a));
+        assert!(matches!(shelf.update_since(sent).unwrap().change, Change::Delta { .. }));
+        assert!(matches!(shelf.update_from(held).change, Change::Snapshot(_)));
+    }
+    assert!(shelf.is_at(shelf.revision(), shelf.hash()));
+    assert!(!shelf.is_at(shelf.revision(), held_hash));
+}
+
+#[test]
+fn a_cluster_that_was_deleted_has_no_shelf_and_a_new_one_has() {
+    let mut state = state(5);
+    let publisher = Publisher::new(&state);
+    let entry = state.clusters.get(&cluster()).unwrap().clone();
+    state.clusters.remove_mut(&cluster());
+    publisher.publish_clusters(&state, &[cluster()]);
+    assert!(publisher.shelf(&cluster(), AgentKind::L7).is_none());
+    state.clusters.insert_mut(cluster(), entry);
+    publisher.publish_clusters(&state, &[cluster()]);
+    assert!(publisher.shelf(&cluster(), AgentKind::L7).is_some());
+}
+
 #[test]
 fn what_does_not_concern_an_agent_does_not_move_it() {
     let mut state = state(5);

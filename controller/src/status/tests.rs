@@ -64,6 +64,18 @@ impl Scene {
         })
     }
 
+    fn hold_back(&mut self, kind: AgentKind) {
+        let agent = self.agent(kind);
+        agent.applied.as_mut().unwrap().hash = "01".into();
+        agent.take_applied(agent_pb::Applied {
+            outcome: agent_pb::applied::Outcome::Held.into(),
+            revision: Some(agent_pb::Revision { epoch: 2, number: 7 }),
+            hash: HASH.into(),
+            removal_count: 35,
+            ..Default::default()
+        });
+    }
+
     fn judge(&mut self, id: &str, healthy: bool) {
         let server = self.service.config.name.server(id.parse().unwrap());
         let last = CheckResult {
@@ -171,6 +183,35 @@ fn what_nobody_carries_out_is_not_in_force() {
     let older_form = told(|scene| scene.reject(AgentKind::L7));
     let message = "not in force as configured: listener.address: in use";
     assert_eq!(older_form, said(ServiceState::Degraded, message));
+}
+
+#[test]
+fn what_is_held_back_is_not_called_in_force() {
+    let mut scene = Scene::new();
+    scene.hold_back(AgentKind::L7);
+    let message = "perhaps not in force as configured: lb1's agent-l7 holds back revision 2.7, \
+                   which would take 35 virtual services from it; look at what is gone, then \
+                   `gantry approve lb1`";
+    assert_eq!(scene.told(), said(ServiceState::Degraded, message));
+    scene.agent(AgentKind::L7).samples.clear();
+    let (state, message) = scene.told();
+    assert_eq!(state, ServiceState::NotInForce);
+    assert!(message.starts_with("not in force: lb1's agent-l7 holds back"), "{message}");
+    let by_checks = told(|scene| scene.hold_back(AgentKind::Health));
+    assert_eq!(by_checks.0, ServiceState::Degraded);
+    let appliance = "clusters/main/appliances/lb1".parse().unwrap();
+    let desired = |hash: &str| {
+        [((scene.service.config.name.cluster(), AgentKind::L7), hash.to_owned())].into()
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let (present, other) = (desired(HASH), desired("03"));
+    let facts = Facts { agents: &scene.agents, desired: &present, now };
+    let agent = agents(&appliance, facts).into_iter().find(|a| a.agent == "agent-l7").unwrap();
+    assert_eq!((agent.held_removal_count, agent.held_revision.as_str()), (35, "2.7"));
+    assert!(!agent.current, "it does not run what it holds back");
+    assert!(service(&scene.service, facts).reconciling);
+    let outdated = agents(&appliance, Facts { desired: &other, ..facts });
+    assert!(outdated.iter().all(|agent| agent.held_removal_count == 0), "it is not of the present");
 }
 
 #[test]

@@ -154,6 +154,7 @@ impl Store {
             let failed = |source| StoreError::Write { what: "a change".to_owned(), source };
             transaction.commit().await.map_err(failed)?;
             store.state.send_modify(|state| update(Arc::make_mut(state)));
+            store.fleet.send_modify(|changes| *changes += 1);
             store.note_events(newest);
             drop(writer);
             Ok(())

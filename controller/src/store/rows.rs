@@ -39,6 +39,11 @@ pub(super) async fn revision(
     Ok(())
 }
 
+pub(super) async fn epoch(writer: &SqlitePool, epoch: u64) -> Result<(), StoreError> {
+    let head = sqlx::query("UPDATE head SET epoch = $1").bind(signed(epoch));
+    head.execute(writer).await.map_err(writing("the epoch")).map(drop)
+}
+
 pub(super) async fn write(
     connection: &mut SqliteConnection,
     after: &mut State,

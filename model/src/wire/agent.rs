@@ -110,7 +110,7 @@ pub fn update_message(update: &Update<Bytes>) -> pb::WatchConfigResponse {
         revision: Some(update.revision.into()),
         hash: update.hash.to_string(),
         change: Some(change),
-        removals_approved: false,
+        removals_approved: update.removals_approved,
     }
 }
 
@@ -126,7 +126,8 @@ pub fn update(message: pb::WatchConfigResponse) -> Result<Update<Bytes>, AgentEr
         wire::Change::Current(_) => Change::Current,
     };
     let revision = message.revision.ok_or(AgentError::Missing { field: "revision" })?.into();
-    Ok(Update { revision, hash: parse("hash", &message.hash)?, change })
+    let removals_approved = message.removals_approved;
+    Ok(Update { revision, hash: parse("hash", &message.hash)?, change, removals_approved })
 }
 
 /// How an agent took an update. `rejections` are all that stand, whichever update brought them.

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_model::desired::{Desired, Refusal, Touched, Update};
+use gantry_model::agent::AgentName;
+use gantry_model::desired::{Change, Desired, Offer, Prepared, Refusal, Touched, Update};
 use gantry_model::name::ServiceName;
+use gantry_model::revision::Revision;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::agent::v1::agent_service_client::AgentServiceClient;
 use gantry_proto::v1;
 use parking_lot::Mutex;
+use pb::applied::Outcome;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -24,7 +27,7 @@ use tonic::{Status, Streaming};
 use tracing::{debug, error, info, warn};
 
 use super::ledger::{Ledger, LedgerError};
-use super::{Apply, PATIENCE, Rejection};
+use super::{Apply, PATIENCE, Rejection, Told};
 use crate::backoff::Backoff;
 use crate::{clock, rpc};
 
@@ -35,16 +38,18 @@ const RETRY: Duration = Duration::from_secs(5);
 const LARGEST_MESSAGE: usize = 256 << 20;
 
 pub(super) struct Follower<A> {
+    name: AgentName,
     client: AgentServiceClient<Channel>,
     agent: pb::AgentIdentity,
-    ledger: Ledger,
+    /// Locked only by the one call that writes.
+    ledger: Arc<Mutex<Ledger>>,
     desired: Desired<Bytes>,
     /// Why there was no controller last, so that the log says it once.
     absence: String,
     /// Ask for a snapshot next time, whatever is held.
     distrust: bool,
     force: Arc<Mutex<Force<A>>>,
-    told: watch::Sender<Option<pb::Applied>>,
+    told: watch::Sender<Told>,
 }
 
 /// What is in force and what is not. Locked only by the one call that applies.
@@ -53,38 +58,48 @@ struct Force<A> {
     rejected: BTreeMap<String, Rejection>,
 }
 
+/// What was done with an update that was not refused.
+enum Obeyed {
+    Taken,
+    HeldBack,
+}
+
 /// Why a stream ended.
 enum Broken {
     Rpc(Status),
     Ended,
     Refused(Refusal),
+    /// What came next changes what is held back here.
+    HeldBack,
     Ledger(LedgerError),
     Message(wire::AgentError),
 }
 
 impl<A: Apply> Follower<A> {
     pub(super) fn new(
-        channel: Channel,
-        agent: pb::AgentIdentity,
-        ledger: Ledger,
-        desired: Desired<Bytes>,
+        name: AgentName,
+        (channel, agent): (Channel, pb::AgentIdentity),
+        (ledger, desired): (Ledger, Desired<Bytes>),
         apply: A,
-        told: watch::Sender<Option<pb::Applied>>,
+        told: watch::Sender<Told>,
     ) -> Self {
+        let ledger = Arc::new(Mutex::new(ledger));
         let client = AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
         let force = Arc::new(Mutex::new(Force { apply, rejected: BTreeMap::new() }));
         let absence = String::new();
-        Self { client, agent, ledger, desired, absence, distrust: false, force, told }
+        Self { name, client, agent, ledger, desired, absence, distrust: false, force, told }
     }
 
     /// Puts in force what the ledger held.
     pub(super) async fn start_from_ledger(&mut self) {
         let all = self.desired.services().keys().cloned().collect();
         self.put_in_force(Touched { upserted: all, removed: Vec::new() }).await;
+        if self.desired.revision() != Revision::default() {
+            self.tell_in_force(Duration::ZERO);
+        }
     }
 
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut backoff = Backoff::for_controller();
+    pub(super) async fn run(mut self, mut backoff: Backoff, stop: CancellationToken) {
         // Cancel safe: nothing is half done between two awaits of `follow`, and the ledger comes
         // before what it records.
         let _stopped = stop
@@ -108,6 +123,7 @@ impl<A: Apply> Follower<A> {
         };
         info!("following the controller");
         self.absence.clear();
+        let mut holding = false;
         loop {
             // Both arms are cancel safe: `message` by tonic's documentation, the other sleeps.
             let message = tokio::select! {
@@ -122,12 +138,20 @@ impl<A: Apply> Follower<A> {
                 Ok(None) => return Broken::Ended,
                 Err(status) => return Broken::Rpc(status),
             };
-            let taken = match update {
-                Ok(update) => self.take(update).await,
-                Err(error) => Err(Broken::Message(error)),
+            let update = match update {
+                // A difference from what is held back here: ask for all of it, and judge again.
+                Ok(update) if holding && !matches!(update.change, Change::Snapshot(_)) => {
+                    return Broken::HeldBack;
+                }
+                Ok(update) => update,
+                Err(error) => return Broken::Message(error),
             };
-            match taken {
-                Ok(()) => backoff.reset(),
+            match self.obey(update).await {
+                Ok(Obeyed::Taken) => {
+                    holding = false;
+                    backoff.reset();
+                }
+                Ok(Obeyed::HeldBack) => holding = true,
                 Err(broken) => return broken,
             }
         }
@@ -146,22 +170,68 @@ impl<A: Apply> Follower<A> {
         }
     }
 
-    /// Takes one update: checks it, makes it durable, puts it in force, tells of it.
-    async fn take(&mut self, update: Update<Bytes>) -> Result<(), Broken> {
+    /// Checks one update, and takes it, refuses it or holds it back.
+    async fn obey(&mut self, update: Update<Bytes>) -> Result<Obeyed, Broken> {
+        match self.desired.judge(update.clone()) {
+            Ok(Offer::Take(prepared)) => {
+                self.take(update, prepared).await.map_err(Broken::Ledger)?;
+                Ok(Obeyed::Taken)
+            }
+            Ok(Offer::Hold { removal_count }) => {
+                self.hold_back(&update, removal_count);
+                Ok(Obeyed::HeldBack)
+            }
+            Err(refusal) => {
+                self.tell_not_taken(&update, |applied| {
+                    applied.outcome = Outcome::Refused.into();
+                    refusal.reason().clone_into(&mut applied.refusal);
+                });
+                Err(Broken::Refused(refusal))
+            }
+        }
+    }
+
+    /// Makes an update durable, puts it in force, tells of it.
+    async fn take(
+        &mut self,
+        update: Update<Bytes>,
+        prepared: Prepared<Bytes>,
+    ) -> Result<(), LedgerError> {
         let received = clock::monotonic();
-        let prepared = self.desired.prepare(update.clone()).map_err(|refusal| {
-            self.tell_refusal(&update, refusal);
-            Broken::Refused(refusal)
-        })?;
         if update.revision != self.desired.revision() {
-            tokio::task::block_in_place(|| self.ledger.append(&update)).map_err(Broken::Ledger)?;
-            info!(revision = %update.revision, "new desired state");
+            let revision = update.revision;
+            self.write(move |ledger| ledger.append(&update)).await?;
+            info!(%revision, "new desired state");
         }
         let touched = self.desired.commit(prepared);
         self.distrust = false;
         self.put_in_force(touched).await;
-        self.tell(clock::monotonic() - received);
-        tokio::task::block_in_place(|| self.ledger.tidy(&self.desired)).map_err(Broken::Ledger)
+        self.tell_in_force(clock::monotonic() - received);
+        self.told.send_if_modified(|told| told.not_taken.take().is_some());
+        if self.ledger.lock().is_untidy() {
+            let desired = self.desired.clone();
+            self.write(move |ledger| ledger.tidy(&desired)).await?;
+        }
+        Ok(())
+    }
+
+    fn hold_back(&self, update: &Update<Bytes>, removal_count: usize) {
+        let (revision, held) = (update.revision, self.desired.services().len());
+        warn!(%revision, removals = removal_count, of = held,
+            "holding back a configuration that would take most services away; see `gantry approve`");
+        self.tell_not_taken(update, |applied| {
+            applied.outcome = Outcome::Held.into();
+            applied.removal_count = i32::try_from(removal_count).unwrap_or(i32::MAX);
+        });
+    }
+
+    /// Writes to the ledger, which may take as long as the disk does.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+    ) -> T {
+        let ledger = Arc::clone(&self.ledger);
+        aside(move || work(&mut ledger.lock())).await
     }
 
     async fn put_in_force(&self, touched: Touched) {
@@ -174,11 +244,7 @@ impl<A: Apply> Follower<A> {
             })
             .collect();
         let force = Arc::clone(&self.force);
-        let work = move || force.lock().change(&touched.removed, plans);
-        if let Err(panic) = tokio::task::spawn_blocking(work).await {
-            // The state in force is unknown now; a restart finds out, from the ledger.
-            std::panic::resume_unwind(panic.into_panic());
-        }
+        aside(move || force.lock().change(&touched.removed, plans)).await;
     }
 
     async fn retry_rejected_for(&self, wait: Duration) {
@@ -192,33 +258,33 @@ impl<A: Apply> Follower<A> {
             return;
         }
         self.put_in_force(Touched { upserted: rejected, removed: Vec::new() }).await;
-        self.tell(Duration::ZERO);
+        self.tell_in_force(Duration::ZERO);
     }
 
-    fn tell(&self, took: Duration) {
-        let rejections = self.force.lock().rejections(&self.agent);
-        let hash = self.desired.hash().to_string();
-        let applied = wire::applied(self.desired.revision(), hash, rejections, took);
+    fn tell_in_force(&self, took: Duration) {
+        let applied = self.applied(self.desired.revision(), self.desired.hash().to_string());
+        let applied = pb::Applied { took: Some(wire::duration_message(took)), ..applied };
         self.told.send_if_modified(|told| {
-            let news = told.as_ref().is_none_or(|before| {
+            let news = told.in_force.as_ref().is_none_or(|before| {
                 (&before.revision, &before.hash, &before.rejections)
                     != (&applied.revision, &applied.hash, &applied.rejections)
             });
             if news {
-                *told = Some(applied);
+                told.in_force = Some(applied);
             }
             news
         });
     }
 
-    fn tell_refusal(&self, update: &Update<Bytes>, refusal: Refusal) {
-        let hash = update.hash.to_string();
-        let applied = wire::applied(update.revision, hash, Vec::new(), Duration::ZERO);
-        self.told.send_replace(Some(pb::Applied {
-            outcome: pb::applied::Outcome::Refused.into(),
-            refusal: refusal.reason().to_owned(),
-            ..applied
-        }));
+    fn tell_not_taken(&self, update: &Update<Bytes>, why: impl FnOnce(&mut pb::Applied)) {
+        let mut applied = self.applied(update.revision, update.hash.to_string());
+        why(&mut applied);
+        self.told.send_modify(|told| told.not_taken = Some(applied));
+    }
+
+    fn applied(&self, revision: Revision, hash: String) -> pb::Applied {
+        let rejections = self.force.lock().rejections(&self.name);
+        wire::applied(revision, hash, rejections, Duration::ZERO)
     }
 
     fn note(&mut self, broken: &Broken) {
@@ -236,6 +302,7 @@ impl<A: Apply> Follower<A> {
                 warn!(?code, why, "the controller ended the stream");
             }
             Broken::Ended => info!("the controller ended the stream"),
+            Broken::HeldBack => debug!("asking anew for what is held back"),
             Broken::Refused(refusal) => {
                 warn!(%refusal, "refusing what the controller sent");
                 self.distrust = matches!(refusal, Refusal::HashMismatch);
@@ -293,20 +360,24 @@ impl<A: Apply> Force<A> {
         self.rejected.insert(service, rejection);
     }
 
-    fn rejections(&self, agent: &pb::AgentIdentity) -> Vec<v1::Rejection> {
-        let kind = match agent.kind() {
-            pb::agent_identity::Kind::L4 => "agent-l4",
-            pb::agent_identity::Kind::L7 => "agent-l7",
-            _ => "healthd",
-        };
+    fn rejections(&self, agent: &AgentName) -> Vec<v1::Rejection> {
         let one = |(name, rejection): (&String, &Rejection)| v1::Rejection {
-            appliance: agent.appliance.clone(),
-            agent: kind.to_owned(),
+            appliance: agent.appliance.to_string(),
+            agent: agent.kind.to_string(),
             reason: rejection.reason.clone(),
             field: rejection.field.clone(),
             message: rejection.message.clone(),
             resource: name.clone(),
         };
         self.rejected.iter().map(one).collect()
+    }
+}
+
+/// Does blocking work beside the loop; time stands still meanwhile for a clock that is paused.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // The state in force is unknown now; a restart finds out, from the ledger.
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }

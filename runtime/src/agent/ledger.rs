@@ -77,6 +77,17 @@ impl Ledger {
         Ok((Self { dir: dir.to_owned(), file, size, snapshot_size }, desired))
     }
 
+    /// What the ledger in `dir` holds, for whoever wants to look while its agent runs.
+    pub fn read(dir: &Path) -> Result<Desired<Bytes>, LedgerError> {
+        let path = dir.join("ledger");
+        let content = std::fs::read(&path)
+            .map_err(|source| LedgerError::Open { dir: dir.to_owned(), source })?;
+        match content.strip_prefix(MAGIC) {
+            Some(records) => Ok(replay(records).0),
+            None => Err(LedgerError::Foreign(path)),
+        }
+    }
+
     /// Makes `update` durable.
     pub fn append(&mut self, update: &Update<Bytes>) -> Result<(), LedgerError> {
         if matches!(update.change, Change::Snapshot(_)) {
@@ -95,9 +106,14 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether the deltas outweigh the whole, so that it is time to tidy.
+    pub fn is_untidy(&self) -> bool {
+        self.size > SMALL && self.size > 2 * self.snapshot_size
+    }
+
     /// Writes the file anew from `desired`, which it holds, if its deltas outweigh that.
     pub fn tidy(&mut self, desired: &Desired<Bytes>) -> Result<(), LedgerError> {
-        if self.size <= SMALL || self.size <= 2 * self.snapshot_size {
+        if !self.is_untidy() {
             return Ok(());
         }
         self.rewrite(&desired.snapshot())

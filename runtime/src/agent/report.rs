@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{debug, warn};
 
-use super::{News, Observe, Outcome, PATIENCE};
+use super::{Link, News, Observe, Outcome, PATIENCE, Told};
 use crate::backoff::Backoff;
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,18 +25,19 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 const SAMPLES_PER_RESULTS: u32 = 3;
 
 pub(super) async fn run(
-    channel: Channel,
+    link: Link,
     agent: pb::AgentIdentity,
     outcome: Outcome,
     observe: Arc<dyn Observe>,
     stop: CancellationToken,
 ) {
-    let mut backoff = Backoff::for_controller();
+    let Link { channel, mut backoff } = link;
     let forever = async {
         loop {
             let reporter = Reporter {
                 agent: agent.clone(),
                 outcome: outcome.clone(),
+                said: Told::default(),
                 observe: Arc::clone(&observe),
                 news_comes: observe.changes(),
                 sequence: 0,
@@ -56,6 +57,8 @@ pub(super) async fn run(
 struct Reporter {
     agent: pb::AgentIdentity,
     outcome: Outcome,
+    /// What of it was said on this stream.
+    said: Told,
     observe: Arc<dyn Observe>,
     news_comes: watch::Receiver<u64>,
     sequence: i64,
@@ -105,10 +108,10 @@ impl Reporter {
                 None => Err(Status::unavailable("the controller closed the stream")),
             },
             Ok(()) = self.outcome.changed() => {
-                let applied = self.outcome.borrow_and_update().clone();
+                let Some(applied) = self.unsaid() else { return Ok(None) };
                 let samples = self.samples();
                 Ok(Some(self.message(|message| {
-                    message.applied = applied;
+                    message.applied = Some(applied);
                     message.samples = Some(samples);
                 })))
             }
@@ -122,6 +125,25 @@ impl Reporter {
             }
             () = tokio::time::sleep_until(self.next_sample) => Ok(Some(self.sample())),
         }
+    }
+
+    /// What is new of what became of the desired state. The newest report stands for all: what is
+    /// in force goes first, and is said again when nothing is refused or held back any more.
+    fn unsaid(&mut self) -> Option<pb::Applied> {
+        let told = self.outcome.borrow_and_update().clone();
+        let over = told.not_taken.is_none() && self.said.not_taken.is_some();
+        if told.in_force != self.said.in_force || over {
+            self.said = Told { in_force: told.in_force.clone(), not_taken: None };
+            if told.not_taken.is_some() {
+                self.outcome.mark_changed();
+            }
+            return told.in_force;
+        }
+        if told.not_taken == self.said.not_taken {
+            return None;
+        }
+        self.said.not_taken.clone_from(&told.not_taken);
+        told.not_taken
     }
 
     /// Counters now, and from time to time what the newest checks said.
@@ -152,7 +174,8 @@ impl Reporter {
         self.news_comes.mark_unchanged();
         let News { verdicts, version, .. } = self.observe.news(0);
         self.version = version;
-        let applied = self.outcome.borrow_and_update().clone();
+        self.said = Told::default();
+        let applied = self.unsaid();
         let samples = self.samples();
         let agent = self.agent.clone();
         self.message(|message| {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use gantry_model::agent::AgentName;
 use gantry_model::name::ServerName;
+use gantry_model::revision::Revision;
 use gantry_model::verdict::Verdict;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
@@ -12,7 +13,7 @@ use tracing::{error, warn};
 
 use super::event;
 use crate::api::Control;
-use crate::observed::Agent;
+use crate::observed::{Agent, Taken};
 use crate::store::{NewEvent, Severity};
 
 impl Control {
@@ -24,7 +25,7 @@ impl Control {
             let mut events = Vec::new();
             if let Some(applied) = report.applied {
                 events.extend(rejection_events(agent, &applied));
-                agent.applied = Some(applied);
+                events.extend(self.take_applied(name, agent, applied));
             }
             if let Some(pb::Samples { samples }) = report.samples {
                 agent.take_samples(samples, clock::monotonic());
@@ -38,6 +39,24 @@ impl Control {
         }
         if let Err(failure) = self.store.record(name.to_string(), events).await {
             error!(why = rpc::causes(&failure), "an event could not be recorded");
+        }
+    }
+
+    /// Takes what became of an offer; gives an event when it begins to be refused or held back.
+    fn take_applied(
+        &self,
+        name: &AgentName,
+        agent: &mut Agent,
+        applied: pb::Applied,
+    ) -> Option<NewEvent> {
+        let offered = applied.clone();
+        match agent.take_applied(applied) {
+            Taken::InForce => {
+                self.approvals.spend(name);
+                None
+            }
+            Taken::RefusedStill => None,
+            Taken::RefusedFromNowOn => Some(refusal_event(name, &offered)),
         }
     }
 
@@ -103,7 +122,7 @@ fn rejection_events(agent: &Agent, applied: &pb::Applied) -> Vec<NewEvent> {
     let before = agent.applied.as_ref();
     let known = |rejection| before.is_some_and(|before| before.rejections.contains(rejection));
     let fresh = applied.rejections.iter().filter(|rejection| !known(rejection));
-    let mut events: Vec<_> = fresh
+    fresh
         .map(|rejection| {
             let message = match rejection.field.as_str() {
                 "" => format!("not in force: {}", rejection.message),
@@ -112,12 +131,25 @@ fn rejection_events(agent: &Agent, applied: &pb::Applied) -> Vec<NewEvent> {
             let subject = rejection.resource.clone();
             event("VIRTUAL_SERVICE_REJECTED", Severity::Warning, subject, message)
         })
-        .collect();
-    if applied.outcome() == pb::applied::Outcome::Refused && before != Some(applied) {
-        let revision = applied.revision.map(gantry_model::revision::Revision::from);
-        let revision = revision.unwrap_or_default();
-        let message = format!("refused revision {revision}: {}", applied.refusal);
-        events.push(event("CONFIG_REFUSED", Severity::Warning, String::new(), message));
-    }
-    events
+        .collect()
+}
+
+fn refusal_event(name: &AgentName, applied: &pb::Applied) -> NewEvent {
+    let revision = applied.revision.map(Revision::from).unwrap_or_default();
+    let (kind, message) = match applied.outcome() {
+        pb::applied::Outcome::Held => {
+            let (kind, count) = (name.kind, applied.removal_count);
+            let id = &name.appliance.appliance;
+            let message = format!(
+                "{kind} holds back revision {revision}, which would take {count} virtual services \
+                 from it; look at them, then `gantry approve {id}`"
+            );
+            ("CONFIG_HELD", message)
+        }
+        _ => {
+            let (kind, why) = (name.kind, &applied.refusal);
+            ("CONFIG_REFUSED", format!("{kind} refused revision {revision}: {why}"))
+        }
+    };
+    event(kind, Severity::Warning, name.appliance.to_string(), message)
 }

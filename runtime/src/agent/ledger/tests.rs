@@ -13,6 +13,7 @@ fn upsert(desired: &Desired<Bytes>, name: &str, plan: &[u8]) -> Update<Bytes> {
     let Revision { epoch, number } = desired.revision();
     let upserts = vec![(name.to_owned(), Bytes::copy_from_slice(plan))];
     Update {
+        removals_approved: false,
         revision: Revision { epoch, number: number + 1 },
         hash,
         change: Change::Delta { upserts, removed: Vec::new() },
