@@ -1,8 +1,8 @@
 //! The commands: one file each, with its arguments, what it calls and what it prints.
 
 mod apply;
-mod completions;
 mod approve;
+mod completions;
 mod context;
 mod create;
 mod delete;

@@ -13,8 +13,8 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 
-use crate::{landed, say};
 use crate::workspace::Workspace;
+use crate::{landed, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Tidy {
