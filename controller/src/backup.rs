@@ -114,9 +114,9 @@ pub async fn restore(
         return Err(Error::Occupied(folder.path().to_owned()));
     }
     let (label, files) = backup::check(file).await?;
-    let (known_epoch, unreadable) = known_epoch(folder.path()).await?;
+    let (known, unreadable) = known(folder.path()).await?;
     let source = file.display().to_string();
-    let restoration = Restoration { actor, source, known_epoch };
+    let restoration = Restoration { actor, source, known };
     let ready = folder.restoring();
     let made = async {
         let fresh = make_ready(&ready, file, &files)?;
@@ -140,17 +140,20 @@ pub async fn restore(
     Ok(Restored { label, revision, aside, unreadable })
 }
 
-/// The highest epoch of the databases in the folder, those kept aside included, and whether one
-/// could not be read.
-async fn known_epoch(folder: &Path) -> Result<(u64, bool), Error> {
+/// The highest epoch and the highest number of the databases in the folder, those kept aside
+/// included, and whether one could not be read.
+async fn known(folder: &Path) -> Result<(Revision, bool), Error> {
     let mut databases = vec![folder::database(folder)];
     for entry in folder.read_dir().map_err(reading(folder))? {
         databases.push(folder::database(&entry.map_err(reading(folder))?.path()));
     }
-    let (mut highest, mut unreadable) = (0, false);
+    let (mut highest, mut unreadable) = (Revision::default(), false);
     for database in databases.iter().filter(|database| database.exists()) {
-        match backup::epoch(database).await {
-            Some(epoch) => highest = highest.max(epoch),
+        match backup::revision(database).await {
+            Some(Revision { epoch, number }) => {
+                highest.epoch = highest.epoch.max(epoch);
+                highest.number = highest.number.max(number);
+            }
             None => unreadable = true,
         }
     }

@@ -271,7 +271,7 @@ impl Store {
             let what = what.to_owned();
             move |source| StoreError::Write { what, source }
         };
-        let mut transaction = self.begin(writer).await.map_err(failed("a change"))?;
+        let mut transaction = self.begin(writer).await?;
         let mut after = before.clone();
         let moved = !change.writes.is_empty();
         if moved {
@@ -297,12 +297,11 @@ impl Store {
     }
 
     /// Begins a transaction that writes.
-    async fn begin(&self, writer: &SqlitePool) -> sqlx::Result<Transaction<'static, Sqlite>> {
-        let begun = writer.begin_with("BEGIN IMMEDIATE").await;
-        if begun.is_err() {
+    async fn begin(&self, writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        writer.begin_with("BEGIN IMMEDIATE").await.map_err(|source| {
             self.doubtful.store(true, Ordering::Relaxed);
-        }
-        begun
+            StoreError::Write { what: "a change".to_owned(), source }
+        })
     }
 
     /// Closes the database, so that all of it is in its one file.

@@ -6,7 +6,7 @@ use crate::process::{Ran, run};
 use crate::site::Site;
 
 /// `GANTRY_BUF`, or the one that npm installed under the target folder.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let installed = || {
         let test = std::env::current_exe().unwrap();
         let target = test.ancestors().find(|folder| folder.ends_with("target"));

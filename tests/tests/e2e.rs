@@ -21,10 +21,14 @@ mod agent_stream;
 mod agent_versions;
 #[path = "e2e/api_balancer.rs"]
 mod api_balancer;
+#[path = "e2e/api_breaking.rs"]
+mod api_breaking;
 #[path = "e2e/api_certificates.rs"]
 mod api_certificates;
 #[path = "e2e/api_config.rs"]
 mod api_config;
+#[path = "e2e/api_docs.rs"]
+mod api_docs;
 #[path = "e2e/api_filters.rs"]
 mod api_filters;
 #[path = "e2e/api_foreign_client.rs"]
@@ -35,14 +39,16 @@ mod api_history;
 mod api_hostile;
 #[path = "e2e/api_identity.rs"]
 mod api_identity;
+#[path = "e2e/api_plan.rs"]
+mod api_plan;
+#[path = "e2e/api_python.rs"]
+mod api_python;
 #[path = "e2e/durability_backup.rs"]
 mod durability_backup;
 #[path = "e2e/durability_disk.rs"]
 mod durability_disk;
 #[path = "e2e/durability_kill.rs"]
 mod durability_kill;
-#[path = "e2e/api_plan.rs"]
-mod api_plan;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
 #[path = "e2e/identity_own_ca.rs"]

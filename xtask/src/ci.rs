@@ -6,7 +6,7 @@ use clap::Args;
 use gantry_runtime::clock;
 
 use crate::workspace::{Workspace, run};
-use crate::{needs, say, test, tidy};
+use crate::{landed, needs, say, test, tidy};
 
 #[derive(Args, Debug)]
 pub(crate) struct Ci;
@@ -54,5 +54,6 @@ fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn lint_api(workspace: &Workspace) -> anyhow::Result<()> {
     let mut buf = Command::new(needs::buf()?);
-    run("buf lint", buf.arg("lint").current_dir(workspace.root.join("proto")))
+    run("buf lint", buf.arg("lint").current_dir(workspace.root.join("proto")))?;
+    landed::check(workspace)
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod landed;
 mod needs;
 mod sample;
 mod test;

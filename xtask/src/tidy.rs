@@ -13,12 +13,12 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 
-use crate::say;
 use crate::workspace::Workspace;
+use crate::{landed, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Tidy {
-    /// Note down migrations that are new or changed. Never change one that was released
+    /// Note down the migrations and the API as they are: what has landed is added to, never changed
     #[arg(long)]
     seal: bool,
 }
@@ -58,6 +58,7 @@ impl Tidy {
             let list = papers::seal(&read_sources(&workspace)?);
             let path = workspace.root.join(papers::CHECKSUMS);
             std::fs::write(path, list).context("writing the checksums")?;
+            landed::seal(&workspace)?;
         }
         check(&workspace)
     }

@@ -41,8 +41,8 @@ pub struct Restoration {
     pub actor: String,
     /// The file, for people.
     pub source: String,
-    /// The highest that is known beside the backup's own.
-    pub known_epoch: u64,
+    /// The highest epoch and the highest number that are known beside the backup's own.
+    pub known: Revision,
 }
 
 /// It is no backup that can be restored.
@@ -186,8 +186,9 @@ pub async fn revive(
     let before = head(&mut transaction).await?;
     let now = clock::wall();
     let revision = Revision {
-        epoch: next_epoch(before.epoch.max(restoration.known_epoch), now),
-        number: before.number + 1,
+        epoch: next_epoch(before.epoch.max(restoration.known.epoch), now),
+        // An etag is a number: one of the state that is replaced must not be good again.
+        number: before.number.max(restoration.known.number) + 1,
     };
     // The copies of the authority's files are on the disk by now.
     for sql in ["DROP TABLE backup_files", "DROP TABLE backup"] {
@@ -204,13 +205,13 @@ pub async fn revive(
     Ok(revision)
 }
 
-/// The epoch of the database at `path`; none if it cannot be read.
-pub async fn epoch(path: &Path) -> Option<u64> {
+/// Where the database at `path` stands; none if it cannot be read.
+pub async fn revision(path: &Path) -> Option<Revision> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true);
     let mut connection = connect(path, options).await.ok()?;
     let head = head(&mut connection).await;
     close(connection).await.ok()?;
-    Some(head.ok()?.epoch)
+    head.ok()
 }
 
 /// An epoch above `known`, and above those of other restores of the same backup, of which nothing

@@ -12,7 +12,7 @@ use gantry_runtime::clock;
 use jiff::Timestamp;
 use sqlx::{SqliteConnection, SqlitePool};
 
-use super::fleet::{begin, record};
+use super::fleet::record;
 use super::{By, ChangeError, NewEvent, Store, StoreError, from_micros, micros};
 use crate::certificate::{self, Material};
 use crate::state::{Certificate, State};
@@ -45,7 +45,7 @@ impl Store {
             return Ok(before);
         };
         let CertificateChange { by, event, write } = change;
-        let mut transaction = self.begin(&writer).await.map_err(writing)?;
+        let mut transaction = self.begin(&writer).await.map_err(ChangeError::Store)?;
         let changed = write_row(&mut transaction, &before, write).await;
         let (name, certificate) = changed.map_err(ChangeError::Store)?;
         let newest = record(&mut transaction, by, event).await.map_err(ChangeError::Store)?;

@@ -44,7 +44,7 @@ impl Store {
         event: NewEvent,
     ) -> Result<(), StoreError> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        let mut transaction = self.begin(&writer).await.map_err(writing)?;
+        let mut transaction = self.begin(&writer).await?;
         let name = &invitation.appliance;
         sqlx::query("INSERT INTO appliances (cluster, id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(name.cluster.as_str())
@@ -82,7 +82,7 @@ impl Store {
         event: impl FnOnce(&ApplianceName) -> NewEvent,
     ) -> Result<Joined, StoreError> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        let mut transaction = self.begin(&writer).await.map_err(writing)?;
+        let mut transaction = self.begin(&writer).await?;
         let now = clock::wall();
         let name = match find(&mut transaction, secret_hash, now).await? {
             Joined::Yes(name) => name,
@@ -122,7 +122,7 @@ impl Store {
         event: NewEvent,
     ) -> Result<bool, StoreError> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        let mut transaction = self.begin(&writer).await.map_err(writing)?;
+        let mut transaction = self.begin(&writer).await?;
         let result = sqlx::query("DELETE FROM appliances WHERE cluster = $1 AND id = $2")
             .bind(name.cluster.as_str())
             .bind(name.appliance.as_str())

@@ -1,7 +1,7 @@
 //! What is wrong with the disk or the file when the database fails: told in words that name the way
 //! out, and not in SQLite's numbers.
 
-use std::fmt;
+use std::{fmt, io};
 
 use super::StoreError;
 
@@ -31,6 +31,13 @@ impl Trouble {
     }
 
     fn of(source: &sqlx::Error) -> Option<Self> {
+        if let sqlx::Error::Io(error) = source {
+            return match error.kind() {
+                io::ErrorKind::StorageFull => Some(Self::DiskFull),
+                io::ErrorKind::ReadOnlyFilesystem => Some(Self::ReadOnly),
+                _ => Some(Self::Disk),
+            };
+        }
         let code = source.as_database_error()?.code()?;
         Self::of_code(code.parse().ok()?)
     }

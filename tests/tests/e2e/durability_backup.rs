@@ -180,14 +180,16 @@ async fn durability_backup_is_restored_over_nothing_unasked_and_the_old_state_is
     let refused = controller(&site, &restore).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(refused.err.contains("--force replaces it and keeps it aside"), "{}", refused.err);
-    let mut epochs = Vec::new();
+    let (mut epochs, mut numbers) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let done = controller(&site, &force).await.output();
         assert!(done.contains("what was there is kept in"), "{done}");
-        let head = sqlite::query(&state.join("gantry.db"), "SELECT epoch FROM head");
+        let head = sqlite::query(&state.join("gantry.db"), "SELECT * FROM head");
         epochs.push(head[0]["epoch"].as_u64().unwrap());
+        numbers.push(head[0]["number"].as_u64().unwrap());
     }
     assert!(epochs[0] > 1 && epochs.is_sorted_by(|one, next| one < next), "{epochs:?}");
+    assert_eq!(numbers, [4, 5, 6], "no etag of a state that was replaced is good again");
     let kept = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
     let mut kept: Vec<_> = kept.filter(|path| text(path).contains("replaced-")).collect();
     kept.sort();
