@@ -25,6 +25,18 @@ impl Desired for Nothing {
     }
 }
 
+/// Every agent is to have something else.
+#[derive(Debug)]
+struct Something;
+
+impl Desired for Something {
+    fn hash(&self, _cluster: &ClusterName, _kind: AgentKind) -> Option<SetHash> {
+        let mut hash = SetHash::default();
+        hash.toggle(&gantry_model::revision::ItemHash::of("a", b"1"));
+        Some(hash)
+    }
+}
+
 impl Scene {
     fn new() -> Self {
         let name: gantry_model::name::ServiceName =
@@ -81,7 +93,7 @@ impl Scene {
         agent.take_applied(agent_pb::Applied {
             outcome: agent_pb::applied::Outcome::Held.into(),
             revision: Some(agent_pb::Revision { epoch: 2, number: 7 }),
-            hash: HASH.into(),
+            hash: SetHash::default().to_string(),
             removal_count: 35,
             ..Default::default()
         });
@@ -214,17 +226,12 @@ fn what_is_held_back_is_not_called_in_force() {
     let by_checks = told(|scene| scene.hold_back(AgentKind::Health));
     assert_eq!(by_checks.0, ServiceState::Degraded);
     let appliance = "clusters/main/appliances/lb1".parse().unwrap();
-    let desired = |hash: &str| {
-        [((scene.service.config.name.cluster(), AgentKind::L7), hash.to_owned())].into()
-    };
-    let now = Timestamp::UNIX_EPOCH;
-    let (present, other) = (desired(HASH), desired("03"));
-    let facts = Facts { agents: &scene.agents, desired: &present, now };
+    let facts = Facts { agents: &scene.agents, desired: &Nothing, now: Timestamp::UNIX_EPOCH };
     let agent = agents(&appliance, facts).into_iter().find(|a| a.agent == "agent-l7").unwrap();
     assert_eq!((agent.held_removal_count, agent.held_revision.as_str()), (35, "2.7"));
     assert!(!agent.current, "it does not run what it holds back");
     assert!(service(&scene.service, facts).reconciling);
-    let outdated = agents(&appliance, Facts { desired: &other, ..facts });
+    let outdated = agents(&appliance, Facts { desired: &Something, ..facts });
     assert!(outdated.iter().all(|agent| agent.held_removal_count == 0), "it is not of the present");
 }
 

@@ -52,7 +52,8 @@ impl Control {
         let offered = applied.clone();
         match agent.take_applied(applied) {
             Taken::InForce => {
-                self.approvals.spend(name);
+                let revision = offered.revision.unwrap_or_default();
+                self.approvals.spend(name, revision.into());
                 None
             }
             Taken::RefusedStill => None,
