@@ -129,9 +129,8 @@ impl Keeper {
     }
 
     fn is_due(&self) -> bool {
-        let due =
-            |validity: crate::identity::Validity| validity.renew_time(self.delay) <= clock::wall();
-        self.wanted || self.identity.validity().is_some_and(due)
+        let age = clock::monotonic() - self.since;
+        self.wanted || is_due(&self.identity, age, self.delay, clock::wall())
     }
 
     /// Takes what somebody else has put there.
