@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -16,11 +17,14 @@ use tracing::{info, warn};
 
 use super::AgentOptions;
 use crate::backoff::Backoff;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::{Identity, IdentityError, Validity};
 use crate::{clock, renewal, rpc};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often it is asked whether the older of two CAs is still to be trusted.
+const OVERLAP: Duration = Duration::from_secs(3600);
 
 const NOT_RENEWED: &str =
     "the certificate was not renewed; trying again, and going on with it until it expires";
@@ -43,6 +47,8 @@ pub(super) struct Keeper {
     asked: Arc<Notify>,
     /// The controller asks for a renewal, whatever the certificate's age.
     wanted: bool,
+    /// Since when it is held, as far as this process knows.
+    since: Instant,
     /// How far this agent is behind others in renewing, from 0 to 1.
     delay: f64,
     backoff: Backoff,
@@ -68,6 +74,7 @@ pub(super) fn open(
         channel,
         asked,
         wanted: false,
+        since: clock::monotonic(),
         delay: backoff.random_share(),
         backoff,
         next_try: clock::monotonic(),
@@ -128,9 +135,8 @@ impl Keeper {
     }
 
     fn is_due(&self) -> bool {
-        let due =
-            |validity: crate::identity::Validity| validity.renew_time(self.delay) <= clock::wall();
-        self.wanted || self.identity.validity().is_some_and(due)
+        let age = clock::monotonic() - self.since;
+        self.wanted || is_due(&self.identity, age, self.delay, clock::wall())
     }
 
     /// Takes what somebody else has put there.
@@ -157,6 +163,7 @@ impl Keeper {
                 info!(until, "connecting with a new certificate");
                 self.channel.send_replace(channel);
                 self.identity = found;
+                self.since = clock::monotonic();
                 self.wanted = false;
                 self.backoff.reset();
                 self.complaint.clear();
@@ -207,5 +214,47 @@ impl Keeper {
         let until = self.identity.validity().map(|validity| validity.until.to_string());
         let dir = self.dir.display();
         warn!(%dir, until, why, "{what}");
+    }
+}
+
+/// Whether it is time: because of the certificate's age, or because more than one CA is trusted and
+/// the older may have been retired meanwhile.
+fn is_due(held: &Identity, age: Duration, delay: f64, now: Timestamp) -> bool {
+    let several = held.ca.matches("-----BEGIN CERTIFICATE-----").count() > 1;
+    let due = |validity: Validity| validity.renew_time(delay) <= now;
+    several && age >= OVERLAP.mul_f64(1.0 + delay / 5.0) || held.validity().is_some_and(due)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+    use crate::identity::URI_SCHEME;
+
+    #[test]
+    fn it_is_time_by_age_or_while_two_cas_are_trusted() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        let uri = format!("{URI_SCHEME}clusters/main/appliances/lb1").try_into().unwrap();
+        params.subject_alt_names.push(SanType::URI(uri));
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2026, 4, 11);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let hour = Duration::from_secs(3600);
+        for (trusted, age, now, expected) in [
+            (1, hour * 2, "2026-03-16T23:59:59Z", false),
+            (1, hour * 2, "2026-03-17T00:00:00Z", true),
+            (1, Duration::ZERO, "2026-05-01T00:00:00Z", true),
+            (2, hour - Duration::from_secs(1), "2026-02-01T00:00:00Z", false),
+            (2, hour, "2026-02-01T00:00:00Z", true),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let ca = certificate.repeat(trusted);
+            Identity::save(dir.path(), &ca, &certificate, &key.serialize_pem()).unwrap();
+            let held = Identity::load(dir.path()).unwrap();
+            let due = is_due(&held, age, 0.0, now.parse().unwrap());
+            assert_eq!(due, expected, "{trusted} {age:?} {now}");
+        }
     }
 }
