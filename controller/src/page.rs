@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -205,6 +205,7 @@ fn routes(page: Arc<Page>) -> Router {
         .route("/password", get(login::password_form).post(login::change_password))
         .route("/session", get(login::session).post(login::session))
         .route("/stream", get(stream::follow))
+        .route("/servers/{cluster}/{service}", get(servers))
         .route(server, get(action::ask).post(action::act))
         .route(assets::STYLE.path(), asset(&assets::STYLE))
         .route(assets::SCRIPT.path(), asset(&assets::SCRIPT))
@@ -217,6 +218,19 @@ fn routes(page: Arc<Page>) -> Router {
         .with_state(page)
 }
 
+/// The real servers of one virtual service, for a row that is opened.
+async fn servers(
+    State(page): State<Arc<Page>>,
+    _visitor: Visitor,
+    Path((cluster, service)): Path<(String, String)>,
+) -> Response {
+    let frame = page.board.look().await.ok();
+    match frame.and_then(|frame| frame.servers(&format!("{cluster}/{service}"))) {
+        Some(part) => part.into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
 /// The overview as a whole page.
 async fn overview(
     State(page): State<Arc<Page>>,
@@ -224,7 +238,11 @@ async fn overview(
     Query(query): Query<Fields>,
 ) -> Response {
     let field = |name| query.get(name).map(String::as_str).unwrap_or_default();
-    let filter = Filter { state: field("state").to_owned(), text: field("q").to_lowercase() };
+    let filter = Filter {
+        state: field("state").to_owned(),
+        text: field("q").to_lowercase(),
+        open: field("open").to_owned(),
+    };
     match page.board.look().await {
         Ok(frame) => {
             let notice = page.sessions.take_notice(&visitor.key);

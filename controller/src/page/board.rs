@@ -18,7 +18,7 @@ const APART: Duration = Duration::from_millis(200);
 /// Without news a frame is good for so long: a drain becomes a halt by time alone.
 const FRESH: Duration = Duration::from_millis(900);
 /// Frames that a page may be compared with when it comes back.
-const KEPT: usize = 8;
+const KEPT: usize = 16;
 /// Events at the foot of the page.
 const EVENTS: i32 = 10;
 
@@ -70,11 +70,14 @@ impl Board {
         let events = self.reader.events(EVENTS).await?;
         let before = recent.frames.back().map(AsRef::as_ref);
         let frame = Arc::new(Frame::new(overview, &events, before));
+        recent.at = Some(clock::monotonic());
+        if let Some(same) = recent.frames.back().filter(|before| frame.is_like(before)) {
+            return Ok(Arc::clone(same));
+        }
         recent.frames.push_back(Arc::clone(&frame));
         if recent.frames.len() > KEPT {
             recent.frames.pop_front();
         }
-        recent.at = Some(clock::monotonic());
         Ok(frame)
     }
 

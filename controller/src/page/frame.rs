@@ -12,7 +12,8 @@ use maud::{Markup, PreEscaped, html};
 use super::rows::{self, Counts};
 use super::words::{self, Tone};
 
-/// With more virtual services than that, rows are closed at first.
+/// With more virtual services than that, rows are closed at first, and real servers are fetched when
+/// a row is opened: most of a page's elements are theirs.
 const FEW: usize = 12;
 
 /// Everything the page shows of one moment.
@@ -53,6 +54,8 @@ pub(super) struct Filter {
     pub(super) state: String,
     /// In small letters.
     pub(super) text: String,
+    /// A service whose row is open all the same: `main/hl7`.
+    pub(super) open: String,
 }
 
 impl Filter {
@@ -121,6 +124,17 @@ impl Frame {
         PreEscaped(self.events.to_string())
     }
 
+    /// The real servers of `main/hl7`, as its open row has them.
+    pub(super) fn servers(&self, short: &str) -> Option<Markup> {
+        let mut services = self.clusters.iter().flat_map(|cluster| &cluster.services);
+        Some(services.find(|service| service.short == short)?.list())
+    }
+
+    /// Whether anybody would see a difference.
+    pub(super) fn is_like(&self, old: &Self) -> bool {
+        self.since(old).is_empty()
+    }
+
     pub(super) fn shown(&self, filter: &Filter) -> usize {
         let services = self.clusters.iter().flat_map(|cluster| &cluster.services);
         services.filter(|service| !filter.hides(service)).count()
@@ -158,7 +172,9 @@ impl Cluster {
     fn list(&self, filter: &Filter, open: bool) -> Markup {
         html! {
             ul.services.many[!open] id={ "services:" (self.id) } {
-                @for service in &self.services { (service.whole(open, filter.hides(service))) }
+                @for service in &self.services {
+                    (service.whole(open || filter.open == service.short, filter.hides(service)))
+                }
                 @if self.services.is_empty() {
                     li.empty { "No virtual services yet. Make one: " code { "gantry create vs --help" } }
                 }
@@ -198,21 +214,36 @@ impl Service {
 
     fn whole(&self, open: bool, hidden: bool) -> Markup {
         html! {
-            li.service id={ "service:" (self.short) } hidden[hidden] {
+            li.service id={ "service:" (self.short) } data-find=(self.find) hidden[hidden] {
                 details open[open] {
                     (PreEscaped(&self.row))
-                    ul.servers id={ "servers:" (self.short) } {
-                        @for (_, server) in &self.servers { (PreEscaped(server)) }
-                        @if self.servers.is_empty() { li.empty { "It has no real servers." } }
-                    }
+                    @if open { (self.list()) } @else { (self.promise()) }
                 }
+            }
+        }
+    }
+
+    fn list(&self) -> Markup {
+        html! {
+            ul.servers id={ "servers:" (self.short) } {
+                @for (_, server) in &self.servers { (PreEscaped(server)) }
+                @if self.servers.is_empty() { li.empty { "It has no real servers." } }
+            }
+        }
+    }
+
+    /// In place of the real servers, until they are asked for.
+    fn promise(&self) -> Markup {
+        html! {
+            ul.servers id={ "servers:" (self.short) } data-from={ "/servers/" (self.short) } {
+                li.empty { a href={ "/?open=" (self.short) "#service:" (self.short) } { "Show its real servers" } }
             }
         }
     }
 
     fn since(&self, old: &Self, open: bool, parts: &mut String) {
         let names = |one: &Self| one.servers.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
-        if names(self) != names(old) {
+        if names(self) != names(old) || self.find != old.find {
             parts.push_str(&self.whole(open, false).into_string());
             return;
         }

@@ -188,9 +188,9 @@ pub(super) fn service(row: &pb::overview::Row) -> Markup {
                     small.mono { (words::ports(listener)) } }
             }
             span.c-path { span.label { "path" } (words::path(&service)) small { (words::strategy(&service)) } }
-            span.c-servers { span.label { "real servers serving" }
+            span.c-servers { span.label { "serving" }
                 (status.healthy_count) " of " (status.real_server_count) }
-            span.c-open.number { span.label { "open connections" } (rates.active_connections) }
+            span.c-open.number { span.label { "connections" } (rates.active_connections) }
             span.c-new.number { span.label { "new a second" } (words::few_digits(rates.connections_per_second)) }
             span.c-in.number { span.label { "in" } (words::bits(rates.received_bits_per_second)) }
             span.c-out.number { span.label { "out" } (words::bits(rates.sent_bits_per_second)) }
@@ -239,7 +239,7 @@ pub(super) fn server(server: &pb::RealServer) -> Markup {
                 small { "weight " (server.weight.unwrap_or(100)) } }
             span.c-check { span.label { "last check" }
                 @if status.last_check.is_empty() { span.quiet { "no answer yet" } } @else { (status.last_check) } }
-            span.c-open.number { span.label { "open connections" } (open)
+            span.c-open.number { span.label { "connections" } (open)
                 @if server.max_connections > 0 { small { "of " (server.max_connections) } } }
             span.c-actions { @for verb in verbs(status.state()) { (action(server, &short, verb)) } }
         }

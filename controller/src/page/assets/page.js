@@ -92,10 +92,35 @@ function morph(old, fresh) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return;
   }
+  // Real servers that were fetched already may be others now.
+  if (fresh.dataset.from && !old.dataset.from) return void fetchServers(old, fresh.dataset.from);
   attributes(old, fresh);
   if (old.nodeName === "TIME") tell(old);
   else children(old, fresh);
 }
+
+// Real servers are fetched when their row is opened. What the stream says of them before they are
+// there is missed, and so they are fetched again.
+let missed = new Set();
+
+async function fetchServers(list, from) {
+  const own = `server:${from.split("/").slice(2).join("/")}/`;
+  do {
+    missed = new Set([...missed].filter((id) => !id.startsWith(own)));
+    const answer = await fetch(from, { headers: { "X-Gantry-Part": "1" } }).catch(() => null);
+    if (!answer || !answer.ok) return;
+    const box = document.createElement("template");
+    box.innerHTML = await answer.text();
+    tellTimes(box.content);
+    list.removeAttribute("data-from");
+    children(list, box.content.firstElementChild);
+  } while ([...missed].some((id) => id.startsWith(own)));
+}
+
+document.addEventListener("toggle", (event) => {
+  const list = event.target.open && event.target.querySelector("[data-from]");
+  if (list) fetchServers(list, list.dataset.from);
+}, true);
 
 function put(html) {
   const box = document.createElement("template");
@@ -104,7 +129,10 @@ function put(html) {
   const said = [];
   for (const fresh of [...box.content.children]) {
     const old = find(fresh.id);
-    if (!old) continue;
+    if (!old) {
+      missed.add(fresh.id);
+      continue;
+    }
     const summaries = old.matches("summary") ? [old] : [];
     const before = summaries.map((row) => row.dataset.word);
     morph(old, fresh);
@@ -122,7 +150,8 @@ function put(html) {
 
 function flash(row) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  const ground = getComputedStyle(row).getPropertyValue("--warning-ground");
+  const tone = { good: "good", bad: "bad", warning: "warning" }[row.dataset.tone] || "idle";
+  const ground = getComputedStyle(row).getPropertyValue(`--${tone}-ground`);
   row.animate([{ backgroundColor: ground }, {}], 1600);
 }
 
@@ -138,8 +167,7 @@ function filter() {
   let shown = 0;
   for (const service of document.querySelectorAll(".service")) {
     const tone = service.querySelector("summary").dataset.tone;
-    const text = wanted.length ? service.textContent.toLowerCase() : "";
-    const hide = (chosen && chosen !== tone) || !wanted.every((word) => text.includes(word));
+    const hide = (chosen && chosen !== tone) || !wanted.every((word) => service.dataset.find.includes(word));
     if (service.hidden !== Boolean(hide)) service.hidden = Boolean(hide);
     all += 1;
     shown += hide ? 0 : 1;
@@ -325,9 +353,14 @@ function age() {
   if (live.textContent !== state) live.textContent = state;
 }
 
+let last = Date.now();
 setInterval(() => {
+  const late = Date.now() - last > 2500;
+  last = Date.now();
   age();
   tellTimes(document);
+  // This page itself was asleep or busy: what was sent meanwhile is about to be heard.
+  if (late) return;
   if (!over && Date.now() - heard > OLD_AFTER && Date.now() - opened > AGAIN_AFTER) open();
   else if (!over && stream.readyState === EventSource.CLOSED && Date.now() - opened > 1000) open();
 }, 1000);

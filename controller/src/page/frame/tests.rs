@@ -71,13 +71,21 @@ fn few_rows_are_open_and_many_closed() {
     let (few, more) = (frame(many(FEW), None), frame(many(FEW + 1), None));
     assert!(few.whole().contains("<details open>"));
     assert!(!more.whole().contains("<details open>"));
+    let rows = || (0..=FEW).map(|at| row(&format!("s{at}"), &["x"], 0)).collect();
+    let more = frame(rows(), None);
+    assert!(!more.whole().contains("server:main/s0/x"), "real servers come when a row is opened");
+    assert!(more.servers("main/s0").unwrap().0.contains("server:main/s0/x"));
+    assert!(more.servers("main/none").is_none());
+    let filter = Filter { open: "main/s0".into(), ..Filter::default() };
+    assert!(more.clusters(&filter).0.contains("server:main/s0/x"), "without a script, too");
 }
 
 #[test]
 fn a_filter_hides_by_state_and_by_words() {
     let frame = frame(vec![row("pacs", &["one"], 0), row("hl7", &["two"], 0)], None);
-    let shown =
-        |state: &str, text: &str| frame.shown(&Filter { state: state.into(), text: text.into() });
+    let shown = |state: &str, text: &str| {
+        frame.shown(&Filter { state: state.into(), text: text.into(), ..Filter::default() })
+    };
     assert_eq!((shown("", ""), shown("good", ""), shown("bad", "")), (2, 2, 0));
     assert_eq!(
         (shown("", "pacs"), shown("", "two"), shown("", "main one"), shown("", "x")),

@@ -69,7 +69,7 @@ fn text(markup: &Markup) -> String {
 #[test]
 fn a_real_server_is_its_word_its_shape_its_check_and_what_may_be_done() {
     let since = "since 2027-01-15 08:00:00 UTC";
-    let rest = "HL71 address 10.0.0.1:2575 weight 100 last check connection refused in 0 ms open \
+    let rest = "HL71 address 10.0.0.1:2575 weight 100 last check connection refused in 0 ms \
                 connections 3";
     let table = [
         (ServerState::Serving, "good", "check", format!("serving {since} {rest} drain halt")),
@@ -104,7 +104,7 @@ fn a_server_that_becomes_halted_says_when() {
 fn a_virtual_service_is_its_state_address_path_and_traffic() {
     use pb::virtual_service_status::State as ServiceState;
     let rest = "HL7 &lt;b&gt; hl7 listens on 10.0.0.9 TCP 2575 path layer 7, TCP mode load balanced \
-                real servers serving 1 of 2 open connections 4 new a second 0.3 in 8.0 kb/s out 2.0 \
+                serving 1 of 2 connections 4 new a second 0.3 in 8.0 kb/s out 2.0 \
                 Gb/s";
     let table = [
         (ServiceState::Up, "", "good", format!("up {rest}")),
