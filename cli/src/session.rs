@@ -18,6 +18,7 @@ use gantry_proto::v1::fleet_service_client::FleetServiceClient;
 use gantry_proto::v1::observe_service_client::ObserveServiceClient;
 use gantry_runtime::identity::Identity;
 use gantry_runtime::rpc;
+use tonic::transport::Channel;
 
 use crate::document::human_duration;
 use crate::names::{self, Name, Reference};
@@ -116,8 +117,8 @@ impl Session {
         Ok(Self { target, caller: identity.name().to_owned(), identity, channel })
     }
 
-    pub(crate) fn channel(&self) -> Timed {
-        self.channel.clone()
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.plain()
     }
 
     pub(crate) fn authority(&self) -> AuthorityServiceClient<Timed> {

@@ -26,6 +26,11 @@ impl Timed {
     pub(crate) fn new(channel: Channel, patience: Duration) -> Self {
         Self { channel, patience }
     }
+
+    /// For a call that is bounded by who makes it.
+    pub(crate) fn plain(&self) -> Channel {
+        self.channel.clone()
+    }
 }
 
 impl Service<Request<Body>> for Timed {
