@@ -44,7 +44,16 @@ const READING: &[&str] = &["Get", "List", "Watch", "Export", "Plan", "Diff", "Re
 
 /// Words of Rust that no operator should have to read.
 const LEAKS: &[&str] = &[
-    "panicked", "unwrap", "Err(", "Ok(", "Some(", "Error {", ".rs:", "sqlx", "tonic::", "gantry_",
+    "panicked",
+    "unwrap",
+    "Err(",
+    "Ok(",
+    "Some(",
+    "Error {",
+    ".rs:",
+    "INSERT INTO",
+    "tonic::",
+    "gantry_",
 ];
 
 /// How long a stream is listened to, which may have nothing to say.
