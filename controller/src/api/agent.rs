@@ -78,9 +78,12 @@ impl AgentService for Calls {
         let number = self.control.next_stream();
         self.control.observed.connected(&name, number, &version, clock::wall());
         info!(agent = %name, version, "agent reports");
+        let mut fleet = self.control.store.watch_fleet();
+        // The appliance may have been removed since it was let in.
+        fleet.mark_changed();
         let hearing = Hearing {
             control: Arc::clone(&self.control),
-            fleet: self.control.store.watch_fleet(),
+            fleet,
             reports,
             first: Some(first),
             name,
