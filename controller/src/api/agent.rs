@@ -81,10 +81,13 @@ impl AgentService for Calls {
         self.control.observed.connected(&name, number, &version, clock::wall());
         self.control.observed.update(&name, |agent| agent.shown.clone_from(&shown));
         info!(agent = %name, version, "agent reports");
+        let mut fleet = self.control.store.watch_fleet();
+        // The appliance may have been removed since it was let in.
+        fleet.mark_changed();
         let hearing = Hearing {
             control: Arc::clone(&self.control),
             renewal: Renewal::new(self.control.authority.watch(), shown),
-            fleet: self.control.store.watch_fleet(),
+            fleet,
             reports,
             first: Some(first),
             name,
