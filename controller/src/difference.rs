@@ -32,23 +32,28 @@ pub struct Difference {
     pub after: Option<Resource>,
 }
 
-/// What all steps between two revisions come to, for one resource.
+/// What all steps between two revisions come to, for one resource: read, or as it was kept.
 #[derive(Clone, Debug)]
-pub struct Passage {
-    before: Option<Resource>,
-    after: Option<Resource>,
+struct Passage<T> {
+    before: Option<T>,
+    after: Option<T>,
     /// What it was when it last existed.
-    last: Option<Resource>,
+    last: Option<T>,
 }
 
 /// What all steps between two revisions come to.
-#[derive(Clone, Debug, Default)]
-pub struct Passages(BTreeMap<String, Passage>);
+#[derive(Clone, Debug)]
+pub struct Passages<T = Resource>(BTreeMap<String, Passage<T>>);
 
-impl Passages {
+impl<T> Default for Passages<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Clone> Passages<T> {
     /// Takes in the next step; steps come in the order of their revisions.
-    pub fn take(&mut self, step: Difference) {
-        let Difference { name, before, after } = step;
+    pub fn take(&mut self, name: String, before: Option<T>, after: Option<T>) {
         let last = after.clone().or_else(|| before.clone());
         match self.0.get_mut(&name) {
             Some(passage) => {
@@ -61,6 +66,25 @@ impl Passages {
         }
     }
 
+    /// Reads what was kept: of each resource its two ends, whatever came between. What `read` gives
+    /// nothing for is left out.
+    pub fn read<R, E>(
+        self,
+        read: impl Fn(&str, T) -> Result<Option<R>, E>,
+    ) -> Result<Passages<R>, E> {
+        let mut all = BTreeMap::new();
+        for (name, Passage { before, after, last }) in self.0 {
+            let one = |end: Option<T>| end.map_or(Ok(None), |end| read(&name, end));
+            let passage = Passage { before: one(before)?, after: one(after)?, last: one(last)? };
+            if passage.last.is_some() {
+                all.insert(name, passage);
+            }
+        }
+        Ok(Passages(all))
+    }
+}
+
+impl Passages {
     /// The resources that differ at the two ends, ordered by name.
     pub fn differences(self) -> Vec<Difference> {
         let ends = |(name, Passage { before, after, .. })| Difference { name, before, after };

@@ -46,7 +46,7 @@ fn values_are_those_before_and_after() {
     displayName: PACS -> \"\"
     persistence: (not set) -> {key: SOURCE_IP, prefixLength: 24}
 ";
-    assert_eq!(shown(&changes, Some(60)), expected);
+    assert_eq!(shown(&changes, Some(70)), expected);
 }
 
 #[test]

@@ -44,7 +44,9 @@ fn walk(revisions: &[Vec<Move>]) -> (Vec<Resources>, Vec<Vec<Difference>>) {
 
 fn folded(steps: &[Vec<Difference>]) -> Passages {
     let mut passages = Passages::default();
-    steps.iter().flatten().cloned().for_each(|step| passages.take(step));
+    for Difference { name, before, after } in steps.iter().flatten().cloned() {
+        passages.take(name, before, after);
+    }
     passages
 }
 

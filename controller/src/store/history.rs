@@ -122,12 +122,10 @@ impl Store {
         .bind(end)
         .fetch(&self.reader);
         let mut passages = Passages::default();
-        while let Some(row) = rows.try_next().await.map_err(reading)? {
-            if let Some(step) = difference(row)? {
-                passages.take(step);
-            }
+        while let Some((name, before, after)) = rows.try_next().await.map_err(reading)? {
+            passages.take(name, before, after);
         }
-        Ok(passages)
+        passages.read(|name, blob: Vec<u8>| resource(name, &blob))
     }
 }
 

@@ -57,8 +57,11 @@ async fn weigh(site: &Site, service: &str, name: &str, weight: i32, comment: &st
 /// Revision 1 makes the cluster, 2 "a" with two servers, 3 "b"; 4 and 5 change weights.
 async fn grown() -> Site {
     let site = Site::controller_only().await;
-    let servers =
-        |last: u8| ["one", "two"].map(|id| server(id, site.block.socket(last, 80))).to_vec();
+    let servers = |last: u8| {
+        [("one", 80), ("two", 81)]
+            .map(|(id, port)| server(id, site.block.socket(last, port)))
+            .to_vec()
+    };
     site.create("a", layer7(site.block.socket(10, 80)), servers(20)).await;
     site.create("b", layer7(site.block.socket(11, 80)), servers(21)).await;
     weigh(&site, "a", "one", 50, "half").await;
