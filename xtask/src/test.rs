@@ -41,7 +41,7 @@ impl Test {
 
 /// Builds everything once, then runs what is selected.
 pub(crate) fn run_tests(workspace: &Workspace, selection: &[String]) -> anyhow::Result<()> {
-    let buf = needs::buf()?;
+    let (buf, python) = (needs::buf()?, needs::python()?);
     // All targets: the tests start the binaries, and both are made with the same features.
     run("the build", &mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
     let began = clock::monotonic();
@@ -49,6 +49,7 @@ pub(crate) fn run_tests(workspace: &Workspace, selection: &[String]) -> anyhow::
         .cargo(&["test", "--workspace", "--no-fail-fast"])
         .args(selection)
         .env("GANTRY_BUF", &buf)
+        .env("GANTRY_PYTHON", &python)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
