@@ -34,10 +34,11 @@ impl Approvals {
         self.given.read().get(agent) == Some(&(revision, hash))
     }
 
-    /// The agent took a state: what was approved of is done, or is no longer offered.
-    pub fn spend(&self, agent: &AgentName) {
-        let given = self.given.read().contains_key(agent);
-        if given {
+    /// The agent has the state with this revision in force: what was approved of up to there is
+    /// done, or is no longer offered.
+    pub fn spend(&self, agent: &AgentName, in_force: Revision) {
+        let done = self.given.read().get(agent).is_some_and(|(revision, _)| *revision <= in_force);
+        if done {
             self.given.write().remove(agent);
         }
     }
@@ -74,9 +75,10 @@ mod tests {
         assert!(!approvals.cover(&health, revision, hash));
         assert!(!approvals.cover(&l7, revision, other_hash));
         assert!(!approvals.cover(&l7, Revision { epoch: 2, number: 8 }, hash));
-        approvals.spend(&health);
-        assert!(approvals.cover(&l7, revision, hash));
-        approvals.spend(&l7);
+        approvals.spend(&health, revision);
+        approvals.spend(&l7, Revision { epoch: 1, number: 9 });
+        assert!(approvals.cover(&l7, revision, hash), "it was not taken yet");
+        approvals.spend(&l7, revision);
         assert!(!approvals.cover(&l7, revision, hash));
         approvals.approve(l7.clone(), revision, hash);
         approvals.forget(&appliance);

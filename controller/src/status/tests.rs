@@ -15,7 +15,27 @@ struct Scene {
     agents: BTreeMap<AgentName, Agent>,
 }
 
-const HASH: &str = "00";
+/// Every agent is to have nothing.
+#[derive(Debug)]
+struct Nothing;
+
+impl Desired for Nothing {
+    fn hash(&self, _cluster: &ClusterName, _kind: AgentKind) -> Option<SetHash> {
+        Some(SetHash::default())
+    }
+}
+
+/// Every agent is to have something else.
+#[derive(Debug)]
+struct Something;
+
+impl Desired for Something {
+    fn hash(&self, _cluster: &ClusterName, _kind: AgentKind) -> Option<SetHash> {
+        let mut hash = SetHash::default();
+        hash.toggle(&gantry_model::revision::ItemHash::of("a", b"1"));
+        Some(hash)
+    }
+}
 
 impl Scene {
     fn new() -> Self {
@@ -59,7 +79,10 @@ impl Scene {
             let observed = Observed::new();
             observed.connected(&name, 1, "0.1.0", Timestamp::UNIX_EPOCH);
             let mut agent = observed.read(|agents| agents[&name].clone());
-            agent.applied = Some(agent_pb::Applied { hash: HASH.into(), ..Default::default() });
+            agent.applied = Some(agent_pb::Applied {
+                hash: SetHash::default().to_string(),
+                ..Default::default()
+            });
             agent
         })
     }
@@ -70,7 +93,7 @@ impl Scene {
         agent.take_applied(agent_pb::Applied {
             outcome: agent_pb::applied::Outcome::Held.into(),
             revision: Some(agent_pb::Revision { epoch: 2, number: 7 }),
-            hash: HASH.into(),
+            hash: SetHash::default().to_string(),
             removal_count: 35,
             ..Default::default()
         });
@@ -108,10 +131,8 @@ impl Scene {
     }
 
     fn status(&self) -> pb::VirtualServiceStatus {
-        let cluster: ClusterName = "clusters/main".parse().unwrap();
-        let desired = AgentKind::ALL.map(|kind| ((cluster.clone(), kind), HASH.to_owned())).into();
         let now = Timestamp::from_second(1000).unwrap();
-        service(&self.service, Facts { agents: &self.agents, desired: &desired, now })
+        service(&self.service, Facts { agents: &self.agents, desired: &Nothing, now })
     }
 
     fn told(&self) -> (ServiceState, String) {
@@ -180,7 +201,12 @@ fn what_nobody_carries_out_is_not_in_force() {
     });
     let message = "not in force: listener.address: in use";
     assert_eq!(rejected, said(ServiceState::NotInForce, message));
-    let older_form = told(|scene| scene.reject(AgentKind::L7));
+    let older_form = told(|scene| {
+        scene.agent(AgentKind::L7).samples.clear();
+        scene.reject(AgentKind::L7);
+        let applied = scene.agent(AgentKind::L7).applied.as_mut().unwrap();
+        applied.rejections[0].former_in_force = true;
+    });
     let message = "not in force as configured: listener.address: in use";
     assert_eq!(older_form, said(ServiceState::Degraded, message));
 }
@@ -200,17 +226,12 @@ fn what_is_held_back_is_not_called_in_force() {
     let by_checks = told(|scene| scene.hold_back(AgentKind::Health));
     assert_eq!(by_checks.0, ServiceState::Degraded);
     let appliance = "clusters/main/appliances/lb1".parse().unwrap();
-    let desired = |hash: &str| {
-        [((scene.service.config.name.cluster(), AgentKind::L7), hash.to_owned())].into()
-    };
-    let now = Timestamp::UNIX_EPOCH;
-    let (present, other) = (desired(HASH), desired("03"));
-    let facts = Facts { agents: &scene.agents, desired: &present, now };
+    let facts = Facts { agents: &scene.agents, desired: &Nothing, now: Timestamp::UNIX_EPOCH };
     let agent = agents(&appliance, facts).into_iter().find(|a| a.agent == "agent-l7").unwrap();
     assert_eq!((agent.held_removal_count, agent.held_revision.as_str()), (35, "2.7"));
     assert!(!agent.current, "it does not run what it holds back");
     assert!(service(&scene.service, facts).reconciling);
-    let outdated = agents(&appliance, Facts { desired: &other, ..facts });
+    let outdated = agents(&appliance, Facts { desired: &Something, ..facts });
     assert!(outdated.iter().all(|agent| agent.held_removal_count == 0), "it is not of the present");
 }
 

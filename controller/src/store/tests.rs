@@ -87,6 +87,45 @@ async fn what_was_committed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn an_epoch_begins_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    write(&store, vec![made, put_service("a", 104)]).await.unwrap();
+    store.begin_epoch(7).await.unwrap();
+    assert_eq!(store.state().revision, Revision { epoch: 7, number: 1 });
+    let after = write(&store, vec![put_service("a", 105)]).await.unwrap();
+    assert_eq!(after.revision, Revision { epoch: 7, number: 2 });
+    drop(store);
+    assert_eq!(open(&dir).await.state().revision, after.revision);
+}
+
+#[tokio::test]
+async fn the_fleet_moves_with_appliances_and_not_with_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let mut fleet = store.watch_fleet();
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    write(&store, vec![made, put_service("a", 104)]).await.unwrap();
+    assert!(!fleet.has_changed().unwrap());
+    let appliance = cluster().appliance("lb1".parse().unwrap());
+    let event = || NewEvent::info("TEST", &appliance, "moved");
+    let invitation = Invitation {
+        appliance: appliance.clone(),
+        secret_hash: vec![1],
+        expire_time: clock::wall() + Duration::from_secs(60),
+    };
+    store.invite(&invitation, String::new(), event()).await.unwrap();
+    assert!(fleet.has_changed().unwrap());
+    fleet.mark_unchanged();
+    store.join(&[1], &[2], |_| event()).await.unwrap();
+    assert!(fleet.has_changed().unwrap());
+    fleet.mark_unchanged();
+    store.remove_appliance(&appliance, String::new(), event()).await.unwrap();
+    assert!(fleet.has_changed().unwrap());
+}
+
+#[tokio::test]
 async fn a_change_that_fails_in_the_middle_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await;

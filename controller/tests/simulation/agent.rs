@@ -51,7 +51,7 @@ impl Apply for Recorder {
             self.violation(&format!("puts {name} in force otherwise than its ledger says"));
         }
         let port = first_port(&plan);
-        if port % 7 == 0 && self.refused.insert(port) {
+        if port.is_multiple_of(7) && self.refused.insert(port) {
             return Err(Rejection {
                 reason: "ADDRESS_IN_USE".to_owned(),
                 field: "listener.ports".to_owned(),

@@ -1,7 +1,10 @@
 //! Reports up: what was applied, verdicts as they change, counters at an interval.
 //!
-//! Everything is sent whole at the start of a stream; after that only what changed. Nothing is kept
-//! for a controller that does not listen: the next one asks anew.
+//! Everything is sent whole at the start of a stream; after that only what changed, the counters too
+//! once the controller has said that it can add changes up. Nothing is kept for a controller that
+//! does not listen: the next one asks anew.
+
+mod counters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{debug, warn};
 
+use self::counters::Counters;
 use super::{Link, News, Observe, Outcome, PATIENCE, Told};
 use crate::backoff::Backoff;
 
@@ -42,6 +46,7 @@ pub(super) async fn run(
                 news_comes: observe.changes(),
                 sequence: 0,
                 version: 0,
+                counters: Counters::default(),
                 next_sample: Instant::now() + SAMPLE_INTERVAL,
                 samples_sent: 0,
                 sample_interval: SAMPLE_INTERVAL,
@@ -63,6 +68,7 @@ struct Reporter {
     news_comes: watch::Receiver<u64>,
     sequence: i64,
     version: u64,
+    counters: Counters,
     next_sample: Instant,
     samples_sent: u32,
     sample_interval: Duration,
@@ -109,11 +115,7 @@ impl Reporter {
             },
             Ok(()) = self.outcome.changed() => {
                 let Some(applied) = self.unsaid() else { return Ok(None) };
-                let samples = self.samples();
-                Ok(Some(self.message(|message| {
-                    message.applied = Some(applied);
-                    message.samples = Some(samples);
-                })))
+                Ok(Some(self.message(|message| message.applied = Some(applied))))
             }
             Ok(()) = self.news_comes.changed() => {
                 let news = self.observe.news(self.version);
@@ -150,7 +152,7 @@ impl Reporter {
     fn sample(&mut self) -> pb::ReportRequest {
         self.next_sample = Instant::now() + self.sample_interval;
         self.samples_sent += 1;
-        let samples = self.samples();
+        let samples = self.counters.news(self.observe.samples());
         let results = self.samples_sent.is_multiple_of(SAMPLES_PER_RESULTS);
         let verdicts = if results { self.observe.newest() } else { Vec::new() };
         self.message(|message| {
@@ -162,6 +164,9 @@ impl Reporter {
     fn obey(&mut self, answer: &pb::ReportResponse) -> Option<pb::ReportRequest> {
         if let Some(interval) = answer.sample_interval.and_then(|given| given.try_into().ok()) {
             self.sample_interval = Duration::max(interval, Duration::from_millis(100));
+        }
+        if answer.sample_changes {
+            self.counters.send_changes();
         }
         if !answer.full_report {
             return None;
@@ -176,7 +181,7 @@ impl Reporter {
         self.version = version;
         self.said = Told::default();
         let applied = self.unsaid();
-        let samples = self.samples();
+        let samples = self.counters.whole(self.observe.samples());
         let agent = self.agent.clone();
         self.message(|message| {
             message.agent = Some(agent);
@@ -185,10 +190,6 @@ impl Reporter {
             message.samples = Some(samples);
             message.full = true;
         })
-    }
-
-    fn samples(&self) -> pb::Samples {
-        pb::Samples { samples: self.observe.samples() }
     }
 
     fn message(&mut self, fill: impl FnOnce(&mut pb::ReportRequest)) -> pb::ReportRequest {

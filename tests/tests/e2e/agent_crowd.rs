@@ -104,7 +104,6 @@ async fn agent_that_does_not_read_costs_nobody_anything_and_finds_the_newest_sta
     }
     set_weight(&site, &changed, LAST).await;
     let grown = site.controller.resident_bytes().saturating_sub(before);
-    println!("{CHANGES} changes, {SLOW} who do not read: {} KiB more, {pace:?}", grown >> 10);
     // All that was not read would be 2,000 plans of 4 KiB for each.
     assert!(grown < 48 << 20, "{grown} bytes more");
     let quickest = pace.iter().min().unwrap();
@@ -279,20 +278,13 @@ async fn agent_crowd_of_three_hundred_comes_back_at_once_when_the_controller_doe
     all_current(&site).await;
     site.controller.kill();
     site.controller.start_again();
-    let begun = clock::monotonic();
     all_current(&site).await;
-    let back = clock::monotonic() - begun;
     // Each is served, and each change reaches those whom it concerns.
-    let begun = clock::monotonic();
     for at in 0..CLUSTERS {
         let name = format!("clusters/site-{at:03}/virtualServices/web/realServers/one");
         set_weight(&site, &name, 7).await;
     }
     all_current(&site).await;
-    let changed = clock::monotonic() - begun;
-    println!(
-        "300 agents: all back after {back:?}; a change for each of 100 clusters in {changed:?}"
-    );
     let log = log.lock();
     assert!(log.wrong.is_empty(), "{:#?}", log.wrong);
     assert_eq!(crowd.len(), CLUSTERS * KINDS.len(), "none has given up");

@@ -27,7 +27,7 @@ impl Control {
                 events.extend(rejection_events(agent, &applied));
                 events.extend(self.take_applied(name, agent, applied));
             }
-            if let Some(pb::Samples { samples }) = report.samples {
+            if let Some(samples) = report.samples {
                 agent.take_samples(samples, clock::monotonic());
             }
             events.extend(self.take_verdicts(agent, changes, report.full));
@@ -52,7 +52,8 @@ impl Control {
         let offered = applied.clone();
         match agent.take_applied(applied) {
             Taken::InForce => {
-                self.approvals.spend(name);
+                let revision = offered.revision.unwrap_or_default();
+                self.approvals.spend(name, revision.into());
                 None
             }
             Taken::RefusedStill => None,
