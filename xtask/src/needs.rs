@@ -16,12 +16,14 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 10] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
     Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
     Need { package: "iproute2", program: "ip", why: "network namespaces" },
     Need { package: "sqlite3", program: "sqlite3", why: "reads a database without Gantry" },
+    Need { package: "util-linux", program: "nsenter", why: "disks that are full or read-only" },
+    Need { package: "python3-venv", program: "python3", why: "a gRPC client in another language" },
     Need { package: "nodejs", program: "node", why: "runs buf, and drives the browser" },
     Need { package: "npm", program: "npm", why: "installs both" },
     Need { package: "chromium", program: "chromium", why: "shows the System Overview page" },
@@ -31,6 +33,9 @@ const NEEDS: [Need; 8] = [
 const BUF: &str = "@bufbuild/buf@1.75.0";
 /// Drives the browser; it brings none of its own.
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
+
+/// What a gRPC client in Python is generated with, and reads errors with.
+const PYTHON: [&str; 2] = ["grpcio-tools==1.85.1", "grpcio-status==1.85.1"];
 
 /// Installs the packages that are missing; says which, when this is not root.
 pub(crate) fn install_packages() -> anyhow::Result<()> {
@@ -87,6 +92,24 @@ fn npm(package: &str, folder: &str) -> anyhow::Result<PathBuf> {
         run("npm", npm.arg(package))?;
     }
     Ok(modules)
+}
+
+/// A Python with what its clients need, in a folder of its own outside the workspace.
+pub(crate) fn python() -> anyhow::Result<PathBuf> {
+    let folder = cache()?.join("python");
+    let (python, note) = (folder.join("bin/python"), folder.join("gantry-installed"));
+    if std::fs::read_to_string(&note).is_ok_and(|installed| installed == PYTHON.join(" ")) {
+        return Ok(python);
+    }
+    say(format_args!("installing {} in {}", PYTHON.join(" "), folder.display()));
+    let mut make = Command::new("python3");
+    // Debian has a python3 that cannot do this, unless python3-venv is installed.
+    run("python3 -m venv", make.args(["-m", "venv", "--clear"]).arg(&folder))
+        .context("as root, run: apt-get install -y python3-venv")?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    run("pip", Command::new(&python).args(pip).args(PYTHON))?;
+    std::fs::write(&note, PYTHON.join(" ")).context("noting what was installed")?;
+    Ok(python)
 }
 
 /// Whether the right version is there.

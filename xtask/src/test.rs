@@ -41,7 +41,7 @@ impl Test {
 
 /// Builds everything once, then runs what is selected.
 pub(crate) fn run_tests(workspace: &Workspace, selection: &[String]) -> anyhow::Result<()> {
-    let (buf, playwright) = (needs::buf()?, needs::playwright()?);
+    let (buf, playwright, python) = (needs::buf()?, needs::playwright()?, needs::python()?);
     // All targets: the tests start the binaries, and both are made with the same features.
     run("the build", &mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
     let began = clock::monotonic();
@@ -50,6 +50,7 @@ pub(crate) fn run_tests(workspace: &Workspace, selection: &[String]) -> anyhow::
         .args(selection)
         .env("GANTRY_BUF", &buf)
         .env("GANTRY_PLAYWRIGHT", &playwright)
+        .env("GANTRY_PYTHON", &python)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

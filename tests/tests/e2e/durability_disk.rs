@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_pb::watch_config_response::Change;
 use gantry_proto::agent::v1 as agent_pb;
 use gantry_proto::v1 as pb;
 use gantry_runtime::identity::Identity;
@@ -176,10 +177,9 @@ async fn durability_disk_that_is_full_refuses_changes_and_takes_them_again_witho
     let told = async {
         loop {
             let message = followed.message().await.unwrap().unwrap();
-            if let Some(agent_pb::watch_config_response::Change::Delta(delta)) = message.change {
-                if delta.upserts.iter().any(|plan| plan.name == name) {
-                    return;
-                }
+            let Some(Change::Delta(delta)) = message.change else { continue };
+            if delta.upserts.iter().any(|plan| plan.name == name) {
+                return;
             }
         }
     };
