@@ -146,6 +146,7 @@ async fn api_identity_of_a_removed_appliance_is_worth_nothing() {
     let mut client = AgentServiceClient::new(old.clone());
     let reports = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let mut reporting = client.report(reports).await.unwrap().into_inner();
+    reporting.message().await.unwrap().expect("what the controller can hear");
     let request = pb::DeleteApplianceRequest { name: LB1.to_owned(), ..Default::default() };
     site.fleet().delete_appliance(request).await.unwrap();
     let words = "clusters/main/appliances/lb1 has been removed";
