@@ -132,7 +132,8 @@ async fn page_shows_the_deployment_and_a_dead_server_turns_red_by_itself() {
     );
     let server = browser.text("[id='server:main/https-viewer/viewer1']").await;
     assert!(server.contains("failed") && server.contains("refused"), "{server}");
-    assert!(browser.text("#events").await.contains("https-viewer/viewer1"));
+    let told = "document.getElementById('events').innerText.includes('https-viewer/viewer1')";
+    browser.sees("the event is among the newest", told).await;
     assert!(browser.look("document.title").await.as_str().unwrap().starts_with("1 degraded"));
     browser.click("[id='row:main/hl7']").await;
     browser.shot("one-server-down").await;
