@@ -95,8 +95,8 @@ impl Control {
 
     /// Works something out from configuration and observation together.
     fn with_facts<T>(&self, work: impl FnOnce(Facts<'_>) -> T) -> T {
-        let desired = self.publisher.hashes();
-        self.observed.read(|agents| work(Facts { agents, desired: &desired, now: clock::wall() }))
+        let desired = self.publisher.as_ref();
+        self.observed.read(|agents| work(Facts { agents, desired, now: clock::wall() }))
     }
 
     fn next_stream(&self) -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! The last word of an agent that fell silent is kept, and marked as old.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use gantry_model::agent::{AgentKind, AgentName};
@@ -30,6 +30,10 @@ pub struct Agent {
     pub applied: Option<pb::Applied>,
     pub verdicts: HashMap<ServerName, Verdict>,
     pub samples: HashMap<String, Counters>,
+    /// When samples came last.
+    sampled: Option<Instant>,
+    /// Names whose counters moved then.
+    moving: HashSet<String>,
 }
 
 /// Counters of one service or server, and how fast they move.
@@ -39,7 +43,6 @@ pub struct Counters {
     pub connections_per_second: f64,
     pub received_bytes_per_second: f64,
     pub sent_bytes_per_second: f64,
-    at: Option<Instant>,
 }
 
 impl Observed {
@@ -104,6 +107,8 @@ impl Agent {
             applied: None,
             verdicts: HashMap::new(),
             samples: HashMap::new(),
+            sampled: None,
+            moving: HashSet::new(),
         }
     }
 
@@ -111,21 +116,46 @@ impl Agent {
         self.stream.is_some()
     }
 
-    /// Takes counters, which always come all together: those that are absent are gone.
-    pub fn take_samples(&mut self, samples: Vec<pb::Sample>, now: Instant) {
-        let mut before = std::mem::take(&mut self.samples);
-        for sample in samples {
-            let mut counters = before.remove(&sample.name).unwrap_or_default();
-            let name = sample.name.clone();
-            counters.take(sample, now);
-            self.samples.insert(name, counters);
+    /// Takes counters: all of them, or those that moved since the last time.
+    pub fn take_samples(&mut self, news: pb::Samples, now: Instant) {
+        let passed = self.sampled.replace(now).map(|before| now - before);
+        let passed = passed.filter(|passed| *passed > Duration::ZERO);
+        for name in self.moving.drain() {
+            if let Some(counters) = self.samples.get_mut(&name) {
+                counters.stand_still();
+            }
+        }
+        if !news.changes_only {
+            let named: HashSet<&String> = news.samples.iter().map(|sample| &sample.name).collect();
+            self.samples.retain(|name, _| named.contains(name));
+        }
+        for name in &news.gone {
+            self.samples.remove(name);
+        }
+        for sample in news.samples {
+            match self.samples.get_mut(&sample.name) {
+                Some(counters) if counters.sample == sample => {}
+                Some(counters) => {
+                    self.moving.insert(sample.name.clone());
+                    counters.take(sample, passed);
+                }
+                None => {
+                    let counters = Counters { sample, ..Counters::default() };
+                    self.samples.insert(counters.sample.name.clone(), counters);
+                }
+            }
         }
     }
 }
 
 impl Counters {
-    fn take(&mut self, sample: pb::Sample, now: Instant) {
-        let passed = self.at.map(|at| now - at).filter(|passed| *passed > Duration::ZERO);
+    fn stand_still(&mut self) {
+        self.connections_per_second = 0.0;
+        self.received_bytes_per_second = 0.0;
+        self.sent_bytes_per_second = 0.0;
+    }
+
+    fn take(&mut self, sample: pb::Sample, passed: Option<Duration>) {
         let rate = |old: i64, new: i64| match passed {
             // A counter that went back began anew.
             Some(passed) if new >= old => to_f64(new - old) / passed.as_secs_f64(),
@@ -137,7 +167,6 @@ impl Counters {
             rate(old.received_bytes_total, sample.received_bytes_total);
         self.sent_bytes_per_second = rate(old.sent_bytes_total, sample.sent_bytes_total);
         self.sample = sample;
-        self.at = Some(now);
     }
 }
 
@@ -164,3 +193,6 @@ pub fn of_kind<'a>(
 ) -> impl Iterator<Item = (&'a AgentName, &'a Agent)> {
     of_cluster(agents, cluster).filter(move |(name, _)| name.kind == kind)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::state::State;
+use crate::status::Desired;
 
 /// How many removals are remembered; who held a state from before them gets a snapshot.
 const REMOVALS: usize = 10_000;
@@ -89,12 +90,6 @@ impl Publisher {
         self.shelves.read().get(&(cluster.clone(), kind)).cloned()
     }
 
-    /// The hash of what each kind of agent in each cluster is to have.
-    pub fn hashes(&self) -> HashMap<(ClusterName, AgentKind), String> {
-        let shelves = self.shelves.read();
-        shelves.iter().map(|(key, shelf)| (key.clone(), shelf.hash().to_string())).collect()
-    }
-
     fn open_shelves(&self, cluster: &ClusterName, state: &State) {
         let mut shelves = self.shelves.write();
         for kind in AgentKind::ALL {
@@ -102,6 +97,12 @@ impl Publisher {
                 .entry((cluster.clone(), kind))
                 .or_insert_with(|| Arc::new(Shelf::new(state, cluster, kind)));
         }
+    }
+}
+
+impl Desired for Publisher {
+    fn hash(&self, cluster: &ClusterName, kind: AgentKind) -> Option<SetHash> {
+        self.shelf(cluster, kind).map(|shelf| shelf.hash())
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Pure: nothing here is stored, and the time comes in as a value.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use gantry_model::agent::{AgentKind, AgentName};
 use gantry_model::name::{ApplianceName, ClusterName};
+use gantry_model::revision::SetHash;
 use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::Forwarding;
 use gantry_model::verdict::Verdict;
@@ -18,21 +19,26 @@ use pb::virtual_service_status::State as ServiceState;
 use crate::observed::{Agent, of_cluster, of_kind};
 use crate::state::Service;
 
+/// What agents are to have.
+pub trait Desired: std::fmt::Debug {
+    /// The hash of what agents of this kind in this cluster are to have.
+    fn hash(&self, cluster: &ClusterName, kind: AgentKind) -> Option<SetHash>;
+}
+
 /// All that a status is worked out from, besides the resource itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     pub agents: &'a BTreeMap<AgentName, Agent>,
-    /// The hash of what each kind of agent in each cluster is to have.
-    pub desired: &'a HashMap<(ClusterName, AgentKind), String>,
+    pub desired: &'a dyn Desired,
     pub now: Timestamp,
 }
 
 impl Facts<'_> {
     /// Whether an agent took the newest desired state; rejections are another matter.
     fn is_current(&self, name: &AgentName, agent: &Agent) -> bool {
-        let desired = self.desired.get(&(name.appliance.cluster(), name.kind));
+        let desired = self.desired.hash(&name.appliance.cluster(), name.kind);
         let applied = agent.applied.as_ref().map(|applied| &applied.hash);
-        desired.is_some() && desired == applied
+        desired.is_some() && desired.as_ref().map(ToString::to_string).as_ref() == applied
     }
 }
 
@@ -51,7 +57,8 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         .filter_map(|(_, agent)| agent.applied.as_ref())
         .flat_map(|applied| applied.rejections.iter().filter(|r| r.resource == name).cloned())
         .collect();
-    let runs = carriers.iter().any(|(_, agent)| agent.samples.contains_key(&name));
+    let runs = carriers.iter().any(|(_, agent)| agent.samples.contains_key(&name))
+        || rejections.iter().any(|rejection| rejection.former_in_force);
     let stale = silent(&carriers) || silent(&checkers);
     let sight = Sight { service, kind, carriers: &carriers, rejections: &rejections, runs };
     let (state, message) = sight.state(healthy, &servers, stale);

@@ -1,5 +1,6 @@
 //! Builds, runs, tests and checks the workspace: `cargo xtask`.
 
+mod bench;
 mod ci;
 mod needs;
 mod sample;
@@ -20,6 +21,9 @@ use clap::Parser;
 enum Xtask {
     /// Build everything and run it here: a controller, an appliance and sample servers
     Up(up::Up),
+    /// Measure what SPECIFICATION.md promises
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Install what the tests need, and run them
     Test(test::Test),
     /// Check what the compiler cannot: layers, budgets, words
@@ -38,6 +42,7 @@ enum Xtask {
 async fn main() -> ExitCode {
     let done = match Xtask::parse() {
         Xtask::Up(up) => up.run().await,
+        Xtask::Bench(bench) => bench.run().await,
         Xtask::Test(test) => test.run(),
         Xtask::Tidy(tidy) => tidy.run(),
         Xtask::Ci(ci) => ci.run(),

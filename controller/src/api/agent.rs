@@ -82,6 +82,7 @@ impl AgentService for Calls {
             caller,
             number,
             expected: 1,
+            greeted: false,
         };
         let stream = stream::unfold(hearing, |mut hearing| async {
             let answer = hearing.next().await?;
@@ -182,11 +183,16 @@ struct Hearing {
     caller: Caller,
     number: u64,
     expected: i64,
+    greeted: bool,
 }
 
 impl Hearing {
     /// Hears reports until there is something to answer.
     async fn next(&mut self) -> Option<Result<pb::ReportResponse, Status>> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            let greeting = pb::ReportResponse { sample_changes: true, ..Default::default() };
+            return Some(Ok(greeting));
+        }
         loop {
             let report = match self.first.take() {
                 Some(first) => first,

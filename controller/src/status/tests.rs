@@ -15,7 +15,15 @@ struct Scene {
     agents: BTreeMap<AgentName, Agent>,
 }
 
-const HASH: &str = "00";
+/// Every agent is to have nothing.
+#[derive(Debug)]
+struct Nothing;
+
+impl Desired for Nothing {
+    fn hash(&self, _cluster: &ClusterName, _kind: AgentKind) -> Option<SetHash> {
+        Some(SetHash::default())
+    }
+}
 
 impl Scene {
     fn new() -> Self {
@@ -59,7 +67,10 @@ impl Scene {
             let observed = Observed::new();
             observed.connected(&name, 1, "0.1.0", Timestamp::UNIX_EPOCH);
             let mut agent = observed.read(|agents| agents[&name].clone());
-            agent.applied = Some(agent_pb::Applied { hash: HASH.into(), ..Default::default() });
+            agent.applied = Some(agent_pb::Applied {
+                hash: SetHash::default().to_string(),
+                ..Default::default()
+            });
             agent
         })
     }
@@ -96,10 +107,8 @@ impl Scene {
     }
 
     fn status(&self) -> pb::VirtualServiceStatus {
-        let cluster: ClusterName = "clusters/main".parse().unwrap();
-        let desired = AgentKind::ALL.map(|kind| ((cluster.clone(), kind), HASH.to_owned())).into();
         let now = Timestamp::from_second(1000).unwrap();
-        service(&self.service, Facts { agents: &self.agents, desired: &desired, now })
+        service(&self.service, Facts { agents: &self.agents, desired: &Nothing, now })
     }
 
     fn told(&self) -> (ServiceState, String) {
@@ -168,7 +177,12 @@ fn what_nobody_carries_out_is_not_in_force() {
     });
     let message = "not in force: listener.address: in use";
     assert_eq!(rejected, said(ServiceState::NotInForce, message));
-    let older_form = told(|scene| scene.reject(AgentKind::L7));
+    let older_form = told(|scene| {
+        scene.agent(AgentKind::L7).samples.clear();
+        scene.reject(AgentKind::L7);
+        let applied = scene.agent(AgentKind::L7).applied.as_mut().unwrap();
+        applied.rejections[0].former_in_force = true;
+    });
     let message = "not in force as configured: listener.address: in use";
     assert_eq!(older_form, said(ServiceState::Degraded, message));
 }

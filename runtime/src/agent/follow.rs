@@ -4,7 +4,7 @@
 //! its last good form and is tried again from time to time, since what stood in its way (a port in
 //! use, say) may go away by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub(super) struct Follower<A> {
 /// What is in force and what is not. Locked only by the one call that applies.
 struct Force<A> {
     apply: A,
+    /// Services of which some form is in force.
+    runs: BTreeSet<String>,
     rejected: BTreeMap<String, Rejection>,
 }
 
@@ -72,7 +74,8 @@ impl<A: Apply> Follower<A> {
         told: watch::Sender<Option<pb::Applied>>,
     ) -> Self {
         let client = AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-        let force = Arc::new(Mutex::new(Force { apply, rejected: BTreeMap::new() }));
+        let force =
+            Arc::new(Mutex::new(Force { apply, runs: BTreeSet::new(), rejected: BTreeMap::new() }));
         let absence = String::new();
         Self { client, agent, ledger, desired, absence, distrust: false, force, told }
     }
@@ -254,6 +257,7 @@ impl<A: Apply> Force<A> {
     fn change(&mut self, removed: &[String], plans: Vec<(String, Bytes)>) {
         for name in removed {
             self.rejected.remove(name);
+            self.runs.remove(name);
             if let Ok(name) = name.parse::<ServiceName>() {
                 self.apply.remove(&name);
             }
@@ -262,14 +266,14 @@ impl<A: Apply> Force<A> {
         let alone = plans.len() == 1;
         for (name, plan) in plans {
             match self.put(&plan) {
-                Ok(()) => drop(self.rejected.remove(&name)),
+                Ok(()) => self.accept(name),
                 Err(rejection) if alone => self.reject(name, rejection),
                 Err(_) => again.push((name, plan)),
             }
         }
         for (name, plan) in again {
             match self.put(&plan) {
-                Ok(()) => drop(self.rejected.remove(&name)),
+                Ok(()) => self.accept(name),
                 Err(rejection) => self.reject(name, rejection),
             }
         }
@@ -282,6 +286,11 @@ impl<A: Apply> Force<A> {
             message: format!("this version of the agent cannot read it ({why}); update it"),
         })?;
         self.apply.put(plan)
+    }
+
+    fn accept(&mut self, service: String) {
+        self.rejected.remove(&service);
+        self.runs.insert(service);
     }
 
     fn reject(&mut self, service: String, rejection: Rejection) {
@@ -306,6 +315,7 @@ impl<A: Apply> Force<A> {
             field: rejection.field.clone(),
             message: rejection.message.clone(),
             resource: name.clone(),
+            former_in_force: self.runs.contains(name),
         };
         self.rejected.iter().map(one).collect()
     }

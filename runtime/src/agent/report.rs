@@ -1,7 +1,10 @@
 //! Reports up: what was applied, verdicts as they change, counters at an interval.
 //!
-//! Everything is sent whole at the start of a stream; after that only what changed. Nothing is kept
-//! for a controller that does not listen: the next one asks anew.
+//! Everything is sent whole at the start of a stream; after that only what changed, the counters too
+//! once the controller has said that it can add changes up. Nothing is kept for a controller that
+//! does not listen: the next one asks anew.
+
+mod counters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{debug, warn};
 
+use self::counters::Counters;
 use super::{News, Observe, Outcome, PATIENCE};
 use crate::backoff::Backoff;
 
@@ -41,6 +45,7 @@ pub(super) async fn run(
                 news_comes: observe.changes(),
                 sequence: 0,
                 version: 0,
+                counters: Counters::default(),
                 next_sample: Instant::now() + SAMPLE_INTERVAL,
                 samples_sent: 0,
                 sample_interval: SAMPLE_INTERVAL,
@@ -60,6 +65,7 @@ struct Reporter {
     news_comes: watch::Receiver<u64>,
     sequence: i64,
     version: u64,
+    counters: Counters,
     next_sample: Instant,
     samples_sent: u32,
     sample_interval: Duration,
@@ -106,11 +112,7 @@ impl Reporter {
             },
             Ok(()) = self.outcome.changed() => {
                 let applied = self.outcome.borrow_and_update().clone();
-                let samples = self.samples();
-                Ok(Some(self.message(|message| {
-                    message.applied = applied;
-                    message.samples = Some(samples);
-                })))
+                Ok(Some(self.message(|message| message.applied = applied)))
             }
             Ok(()) = self.news_comes.changed() => {
                 let news = self.observe.news(self.version);
@@ -128,7 +130,7 @@ impl Reporter {
     fn sample(&mut self) -> pb::ReportRequest {
         self.next_sample = Instant::now() + self.sample_interval;
         self.samples_sent += 1;
-        let samples = self.samples();
+        let samples = self.counters.news(self.observe.samples());
         let results = self.samples_sent.is_multiple_of(SAMPLES_PER_RESULTS);
         let verdicts = if results { self.observe.newest() } else { Vec::new() };
         self.message(|message| {
@@ -140,6 +142,9 @@ impl Reporter {
     fn obey(&mut self, answer: &pb::ReportResponse) -> Option<pb::ReportRequest> {
         if let Some(interval) = answer.sample_interval.and_then(|given| given.try_into().ok()) {
             self.sample_interval = Duration::max(interval, Duration::from_millis(100));
+        }
+        if answer.sample_changes {
+            self.counters.send_changes();
         }
         if !answer.full_report {
             return None;
@@ -153,7 +158,7 @@ impl Reporter {
         let News { verdicts, version, .. } = self.observe.news(0);
         self.version = version;
         let applied = self.outcome.borrow_and_update().clone();
-        let samples = self.samples();
+        let samples = self.counters.whole(self.observe.samples());
         let agent = self.agent.clone();
         self.message(|message| {
             message.agent = Some(agent);
@@ -162,10 +167,6 @@ impl Reporter {
             message.samples = Some(samples);
             message.full = true;
         })
-    }
-
-    fn samples(&self) -> pb::Samples {
-        pb::Samples { samples: self.observe.samples() }
     }
 
     fn message(&mut self, fill: impl FnOnce(&mut pb::ReportRequest)) -> pb::ReportRequest {

@@ -26,7 +26,7 @@ impl Control {
                 events.extend(rejection_events(agent, &applied));
                 agent.applied = Some(applied);
             }
-            if let Some(pb::Samples { samples }) = report.samples {
+            if let Some(samples) = report.samples {
                 agent.take_samples(samples, clock::monotonic());
             }
             events.extend(self.take_verdicts(agent, changes, report.full));

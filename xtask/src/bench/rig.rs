@@ -1,0 +1,231 @@
+//! A controller of its own for a benchmark, and the processes and clients beside it.
+//!
+//! Everything is on loopback and in a temporary folder on a real disk, and ends with this program.
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use gantry_proto::v1 as pb;
+use gantry_proto::v1::balancer_service_client::BalancerServiceClient;
+use gantry_proto::v1::config_service_client::ConfigServiceClient;
+use gantry_proto::v1::fleet_service_client::FleetServiceClient;
+use gantry_runtime::identity::Identity;
+use gantry_runtime::{clock, join, rpc};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::workspace::Workspace;
+
+/// Documents of thousands of services in one message.
+const LARGEST: usize = 256 << 20;
+/// How long anything may take that is no measurement.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that ends with this program.
+#[derive(Debug)]
+pub(super) struct Running(Child);
+
+impl Running {
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A controller in a folder of its own.
+#[derive(Debug)]
+pub(super) struct Rig {
+    controller: Option<Running>,
+    pub(super) port: u16,
+    binaries: PathBuf,
+    dir: TempDir,
+}
+
+impl Rig {
+    pub(super) async fn start(workspace: &Workspace) -> anyhow::Result<Self> {
+        // Beside what is built, which is on a disk: a temporary folder may be in memory.
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&workspace.target)?;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let binaries = workspace.target.join("release");
+        let mut rig = Self { controller: None, port, binaries, dir };
+        rig.start_controller().await?;
+        Ok(rig)
+    }
+
+    /// Starts the controller again; gives the time until it answered a call.
+    pub(super) async fn restart(&mut self) -> anyhow::Result<Duration> {
+        self.controller = None;
+        self.start_controller().await
+    }
+
+    async fn start_controller(&mut self) -> anyhow::Result<Duration> {
+        let listen = format!("127.0.0.1:{}", self.port);
+        let state = self.dir().join("controller");
+        let began = clock::monotonic();
+        let arguments: [&OsStr; 4] =
+            ["--listen".as_ref(), listen.as_ref(), "--state".as_ref(), state.as_ref()];
+        self.controller = Some(self.spawn("gantry-controller", &arguments)?);
+        while clock::monotonic() - began < PATIENCE {
+            if self.answers().await {
+                return Ok(clock::monotonic() - began);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        anyhow::bail!("the controller does not answer; see {}", self.dir().display())
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(channel) = self.channel() else { return false };
+        let call = pb::ListClustersRequest::default();
+        FleetServiceClient::new(channel).list_clusters(call).await.is_ok()
+    }
+
+    /// Runs the `gantry` command as the operator.
+    pub(super) async fn gantry(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let output = tokio::process::Command::new(self.binaries.join("gantry"))
+            .args(["--controller", &self.url(), "--identity"])
+            .arg(self.dir().join("controller/operators/admin"))
+            .args(arguments)
+            .output()
+            .await
+            .context("starting gantry")?;
+        ensure!(output.status.success(), "gantry: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Starts one of Gantry's programs.
+    pub(super) fn spawn(&self, program: &str, arguments: &[&OsStr]) -> anyhow::Result<Running> {
+        let log = std::fs::File::create(self.dir().join(format!("{program}.log")))?;
+        let child = Command::new(self.binaries.join("xtask"))
+            .arg("tied")
+            .arg(std::process::id().to_string())
+            .arg(self.binaries.join(program))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn();
+        Ok(Running(child.with_context(|| format!("starting {program}"))?))
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The controller's process.
+    pub(super) fn process(&self) -> u32 {
+        self.controller.as_ref().map_or(0, Running::id)
+    }
+
+    /// A new connection of the operator's.
+    pub(super) fn channel(&self) -> anyhow::Result<Channel> {
+        let identity = Identity::load(&self.dir().join("controller/operators/admin"))?;
+        Ok(rpc::connect(&self.url(), &identity)?)
+    }
+
+    pub(super) fn balancer(&self) -> anyhow::Result<BalancerServiceClient<Channel>> {
+        Ok(BalancerServiceClient::new(self.channel()?))
+    }
+
+    pub(super) fn fleet(&self) -> anyhow::Result<FleetServiceClient<Channel>> {
+        Ok(FleetServiceClient::new(self.channel()?))
+    }
+
+    /// A cluster with that many services of four real servers each.
+    pub(super) async fn make_cluster(&self, id: &str, services: usize) -> anyhow::Result<()> {
+        let request = pb::CreateClusterRequest { cluster_id: id.into(), ..Default::default() };
+        self.fleet()?.create_cluster(request).await?;
+        let config = pb::Config {
+            name: format!("clusters/{id}"),
+            services: (0..services).map(service).collect(),
+            ..Default::default()
+        };
+        let request = pb::ApplyConfigRequest { config: Some(config), ..Default::default() };
+        let client = ConfigServiceClient::new(self.channel()?);
+        client
+            .max_encoding_message_size(LARGEST)
+            .max_decoding_message_size(LARGEST)
+            .apply_config(request)
+            .await?;
+        Ok(())
+    }
+
+    /// Lets an appliance join; gives where its identity is.
+    pub(super) async fn enroll(&self, cluster: &str, appliance: &str) -> anyhow::Result<PathBuf> {
+        let request = pb::InviteApplianceRequest {
+            parent: format!("clusters/{cluster}"),
+            appliance_id: appliance.into(),
+            ..Default::default()
+        };
+        let token = self.fleet()?.invite_appliance(request).await?.into_inner().token;
+        let dir = self.dir().join(cluster).join(appliance).join("identity");
+        join::join(&self.url(), &token, &dir).await?;
+        Ok(dir)
+    }
+
+    /// Waits until every agent of a cluster is connected and runs the present configuration.
+    pub(super) async fn settled(&self, cluster: &str, agents: usize) -> anyhow::Result<()> {
+        let mut fleet = self.fleet()?;
+        let request = pb::ListAppliancesRequest {
+            parent: format!("clusters/{cluster}"),
+            page_size: 1000,
+            ..Default::default()
+        };
+        let began = clock::monotonic();
+        loop {
+            let answer = fleet.list_appliances(request.clone()).await?.into_inner();
+            let all = answer.appliances.iter().flat_map(|appliance| &appliance.agents);
+            let current = all.filter(|agent| agent.connected && agent.current).count();
+            if current >= agents {
+                return Ok(());
+            }
+            let passed = clock::monotonic() - began;
+            ensure!(passed < PATIENCE, "{current} of {agents} agents of {cluster} are current");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The service with this number: a layer 7 service of four real servers, without checks.
+fn service(number: usize) -> pb::config::Service {
+    let [low, high] = [number % 250, number / 250];
+    let server = |at: usize| pb::RealServer {
+        name: format!("rs{at}"),
+        endpoint: Some(pb::Endpoint { address: format!("127.20.{high}.{}", at + 1), port: 104 }),
+        ..Default::default()
+    };
+    let check = pb::HealthCheck {
+        probe: Some(pb::health_check::Probe::None(pb::health_check::None {})),
+        ..Default::default()
+    };
+    let service = pb::VirtualService {
+        name: format!("service-{number:05}"),
+        listener: Some(pb::Listener {
+            address: format!("127.10.{high}.{}", low + 1),
+            ports: vec!["11112".into()],
+            ..Default::default()
+        }),
+        forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
+        persistence: Some(pb::Persistence::default()),
+        health_check: Some(check),
+        ..Default::default()
+    };
+    pb::config::Service {
+        virtual_service: Some(service),
+        real_servers: (0..4).map(server).collect(),
+    }
+}
