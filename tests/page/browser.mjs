@@ -33,13 +33,13 @@ const commands = {
     });
   },
   go: ({ url }) => page.goto(url, { waitUntil: "load" }).then(() => null),
-  fill: ({ at, text }) => page.fill(at, text, { timeout: 20000 }),
+  fill: ({ at, text }) => page.fill(at, text, { timeout: 50000 }),
   // What it leads to has to be waited for.
-  click: ({ at }) => page.click(at, { timeout: 20000 }),
+  click: ({ at }) => page.click(at, { timeout: 50000 }),
   press: ({ key }) => page.keyboard.press(key),
   // The value of an expression in the page.
   look: ({ code }) => page.evaluate(code),
-  text: ({ at }) => page.locator(at).first().innerText({ timeout: 20000 }),
+  text: ({ at }) => page.locator(at).first().innerText({ timeout: 50000 }),
   size: ({ width, height }) => page.setViewportSize({ width, height }),
   // The whole page, unless it is very long.
   async shot({ path }) {
