@@ -13,12 +13,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
@@ -218,7 +218,8 @@ impl Ca {
         // The whole chain goes with it, so that an appliance that only has a token finds the top.
         let chain = std::iter::once(leaf).chain(self.chain.iter().cloned()).collect();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let server = CertifiedKey::from_der(chain, key, &provider()).map_err(AuthorityError::Tls)?;
+        let server =
+            CertifiedKey::from_der(chain, key, &provider()).map_err(AuthorityError::Tls)?;
         Ok((Arc::new(server), validity.renew_time(0.0)))
     }
 
