@@ -144,7 +144,6 @@ pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatu
                 .map(|shown| timestamp_message(shown.expire_time)),
             held_removal_count: held.map_or(0, |held| held.removal_count),
             held_revision: held.and_then(|held| held.revision).map(shown).unwrap_or_default(),
-            ..Default::default()
         }
     })
     .collect()
