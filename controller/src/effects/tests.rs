@@ -1,6 +1,8 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use gantry_model::agent::AgentName;
+use gantry_model::name::ClusterName;
+use gantry_model::revision::SetHash;
 use gantry_model::server::Weight;
 use gantry_model::service::{Forwarding, Layer4, Method, Mode, Protocol, Scheduler};
 use gantry_model::violation::Violations;
@@ -9,6 +11,7 @@ use gantry_proto::agent::v1 as agent_pb;
 
 use super::*;
 use crate::observed::{Agent, Observed};
+use crate::status::Desired;
 
 /// A service and its servers, to be changed.
 #[derive(Clone)]
@@ -201,6 +204,16 @@ fn what_has_ended_before_does_not_end_again() {
     assert_eq!(draining.ends_after(|site| site.servers[0].weight = Weight::DEFAULT), []);
 }
 
+/// No desired state: what is counted does not depend on it.
+#[derive(Debug)]
+struct Nothing;
+
+impl Desired for Nothing {
+    fn hash(&self, _cluster: &ClusterName, _kind: AgentKind) -> Option<SetHash> {
+        None
+    }
+}
+
 fn agent(appliance: &str, kind: AgentKind, open: i64) -> (AgentName, Agent) {
     let appliance = format!("clusters/main/appliances/{appliance}").parse().unwrap();
     let (name, observed) = (AgentName { appliance, kind }, Observed::new());
@@ -208,7 +221,8 @@ fn agent(appliance: &str, kind: AgentKind, open: i64) -> (AgentName, Agent) {
     observed.update(&name, |agent| {
         let sample =
             agent_pb::Sample { name: DICOM.into(), active_connections: open, ..Default::default() };
-        agent.take_samples(vec![sample], gantry_runtime::clock::monotonic());
+        let samples = agent_pb::Samples { samples: vec![sample], ..Default::default() };
+        agent.take_samples(samples, gantry_runtime::clock::monotonic());
     });
     let agent = observed.read(|agents| agents[&name].clone());
     (name, agent)
@@ -220,7 +234,7 @@ fn connections_are_counted_where_they_are_carried() {
         BTreeMap::from([agent("lb1", AgentKind::L7, 3), agent("lb2", AgentKind::L7, 1)]);
     let count = |agents: &BTreeMap<AgentName, Agent>, carrier| {
         let (name, reason) = (DICOM.to_owned(), String::new());
-        let facts = Facts { agents, desired: &HashMap::new(), now: Site::now() };
+        let facts = Facts { agents, desired: &Nothing, now: Site::now() };
         let cut = Effect { name, carrier, reason }.counted(facts);
         (cut.connections, cut.stale)
     };
