@@ -247,7 +247,7 @@ async fn page_greys_out_when_nothing_is_heard_and_is_green_again_after() {
     // The same when the controller starts again, but that its sessions are over.
     deployment.site.controller.kill();
     deployment.site.controller.start_again();
-    let over = "document.getElementById('banner').innerText.includes('Log in')";
+    let over = "!document.querySelector('#banner a').hidden";
     browser.sees("the page says that the session is over", over).await;
     log_in(&mut browser, &deployment.site, &deployment.site.page_password().await).await;
     turns(&mut browser, "main/hl7", "good").await;
