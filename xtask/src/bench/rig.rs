@@ -72,7 +72,7 @@ impl Rig {
         let listen = format!("127.0.0.1:{}", self.port);
         let state = self.dir().join("controller");
         let began = clock::monotonic();
-        let arguments: [&OsStr; 4] = [
+        let arguments: [&OsStr; 6] = [
             "--listen".as_ref(),
             listen.as_ref(),
             "--page".as_ref(),
