@@ -72,8 +72,14 @@ impl Rig {
         let listen = format!("127.0.0.1:{}", self.port);
         let state = self.dir().join("controller");
         let began = clock::monotonic();
-        let arguments: [&OsStr; 4] =
-            ["--listen".as_ref(), listen.as_ref(), "--state".as_ref(), state.as_ref()];
+        let arguments: [&OsStr; 6] = [
+            "--listen".as_ref(),
+            listen.as_ref(),
+            "--page".as_ref(),
+            "off".as_ref(),
+            "--state".as_ref(),
+            state.as_ref(),
+        ];
         self.controller = Some(self.spawn("gantry-controller", &arguments)?);
         while clock::monotonic() - began < PATIENCE {
             if self.answers().await {

@@ -253,6 +253,7 @@ dialog.addEventListener("submit", async (event) => {
 });
 
 dialog.addEventListener("close", () => {
+  dialog.replaceChildren();
   const again = asker && asker.again && document.querySelector(`a[href="${CSS.escape(asker.again)}"]`);
   if (again) again.focus({ preventScroll: true });
 });
