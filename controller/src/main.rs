@@ -89,16 +89,15 @@ async fn serve(options: Options) -> anyhow::Result<Ended> {
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("listening on {}", options.listen))?;
-    info!(address = %listener.local_addr()?, %revision, "serving");
     let mut tasks = Tasks::new();
     let (routes, stop) = (api::routes(&control)?, tasks.stop());
     let trust = authority.watch();
     tasks.start("authority", authority.keep(tasks.stop()));
-    if let Some(page) =
-        page::open(&options.page, &options.names, &control, (store, trust.clone())).await?
-    {
+    let page = page::open(&options.page, &options.names, &control, (store, trust.clone())).await?;
+    if let Some(page) = page {
         tasks.start("page", page.serve(tasks.stop()));
     }
+    info!(address = %listener.local_addr()?, %revision, "serving");
     tasks.start("serve", async move {
         if let Err(failure) = serve::serve(listener, trust, routes, stop).await {
             error!(why = rpc::causes(&failure), "serving failed");

@@ -32,6 +32,8 @@ impl Process {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).process_group(0);
         command.stdout(file()).stderr(file());
+        // A test that looks at the page says where; two controllers cannot have one port.
+        command.env("GANTRY_PAGE", "off");
         let mut process = Self { name: name.to_owned(), command, child: None, log };
         process.start_again();
         process

@@ -218,9 +218,7 @@ fn controller_process(name: &str, address: SocketAddr, dir: &Path, more: &[&str]
     let state = dir.join("controller");
     let (listen, reached) = (address.to_string(), address.ip().to_string());
     let arguments = ["--listen", &listen, "--state", state.to_str().unwrap(), "--name", &reached];
-    // Few tests look at the page.
-    let page: &[&str] = if more.contains(&"--page") { &[] } else { &["--page", "off"] };
-    let arguments = arguments.iter().chain(page).chain(more);
+    let arguments = arguments.iter().chain(more);
     Process::start(name, &binary("gantry-controller"), arguments, dir)
 }
 

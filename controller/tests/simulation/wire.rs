@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use gantry_controller::api::Caller;
+use gantry_controller::api::{Caller, Connection};
 use gantry_runtime::rpc;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -50,10 +50,10 @@ pub(crate) struct Wire {
 }
 
 impl Connected for Wire {
-    type ConnectInfo = Caller;
+    type ConnectInfo = Connection;
 
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
+    fn connect_info(&self) -> Connection {
+        Connection { caller: self.caller.clone(), shown: None }
     }
 }
 

@@ -29,10 +29,12 @@ fn listen(site: &Site, at: usize) -> SocketAddr {
     site.block.socket(last, u16::try_from(3000 + at % PORTS).unwrap())
 }
 
-fn document(site: &Site, backend: SocketAddr) -> pb::Config {
+fn document(site: &Site, backends: &[Backend]) -> pb::Config {
     let service = |at| {
-        let real_servers =
-            (0..SERVERS).map(|number| server(&format!("server-{number}"), backend)).collect();
+        let servers = backends.iter().enumerate();
+        let real_servers = servers
+            .map(|(number, backend)| server(&format!("server-{number}"), backend.address))
+            .collect();
         let service = pb::VirtualService { name: id(at), ..layer7(listen(site, at)) };
         pb::config::Service { virtual_service: Some(service), real_servers }
     };
@@ -105,8 +107,11 @@ async fn agent_revision(site: &Site) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agent_two_thousand_services_one_change_touches_one() {
     let site = Site::start().await;
-    let backend = Backend::start("all", site.block.socket(250, 3000)).await;
-    let config = Some(document(&site, backend.address));
+    let mut backends = Vec::new();
+    for port in (3000..).take(SERVERS) {
+        backends.push(Backend::start("all", site.block.socket(250, port)).await);
+    }
+    let config = Some(document(&site, &backends));
     let request = pb::ApplyConfigRequest { config, ..Default::default() };
     let answer = site.config().apply_config(request).await.unwrap().into_inner();
     assert_eq!(answer.changes.len(), SERVICES * (1 + SERVERS));

@@ -81,8 +81,8 @@ impl Writer {
     }
 
     /// Where nobody listens: no agent runs here.
-    fn backend(&self) -> SocketAddr {
-        self.block.socket(40, 104)
+    fn backend(&self, port: u16) -> SocketAddr {
+        self.block.socket(40, port)
     }
 
     /// Makes changes until the controller dies; counts those acknowledged in `progress`.
@@ -126,7 +126,7 @@ impl Writer {
             parent: self.cluster(),
             virtual_service_id: service,
             virtual_service: Some(layer7(listen)),
-            real_servers: ["a", "b"].map(|name| server(name, self.backend())).to_vec(),
+            real_servers: vec![server("a", self.backend(104)), server("b", self.backend(105))],
             request_id: uuid::Uuid::new_v4().to_string(),
             comment: format!("w{}-{}", self.index, self.step),
             ..Default::default()
@@ -176,10 +176,10 @@ impl Writer {
         let comment = self.begin(after.clone(), None);
         let services = after.iter().map(|(service, (label, weights))| {
             let listen = self.block.socket(20 + self.index, 1000 + number_of(service));
-            let servers = ["a", "b"].iter().zip(weights);
-            let real_servers = servers.map(|(name, weight)| pb::RealServer {
+            let servers = [("a", 104), ("b", 105)].into_iter().zip(weights);
+            let real_servers = servers.map(|((name, port), weight)| pb::RealServer {
                 weight: Some(*weight),
-                ..server(name, self.backend())
+                ..server(name, self.backend(port))
             });
             pb::config::Service {
                 virtual_service: Some(pb::VirtualService {

@@ -179,6 +179,7 @@ async fn page_drains_halts_and_puts_back_by_clicks_as_the_api_does() {
     assert_eq!(command, r"gantry drain hl7/hl71 -m 'engine'\''s update'");
     browser.shot("drain").await;
     browser.click("dialog .primary").await;
+    browser.sees("the question is gone", "!document.querySelector('dialog[open]')").await;
     turns(&mut browser, "main/hl7/hl71", "warning").await;
     site.server_reaches("hl7", "hl71", ServerState::Draining).await;
     let event = site.event(&server_name("hl7", "hl71"), "REAL_SERVER_DRAINED").await;
@@ -191,6 +192,8 @@ async fn page_drains_halts_and_puts_back_by_clicks_as_the_api_does() {
         "document.querySelector('[id=\"server:main/hl7/hl72\"] .c-open').innerText.includes('1')";
     browser.sees("its connection is counted", open).await;
     browser.click("[aria-label='halt HL72']").await;
+    let asked = "document.querySelector('dialog[open]')?.innerText.includes('Halt HL72')";
+    browser.sees("it is asked", asked).await;
     let question = browser.text("dialog[open]").await;
     assert!(question.contains("1 open connection is cut"), "{question}");
     assert!(question.contains("the only real server of HL7 that serves"), "{question}");
