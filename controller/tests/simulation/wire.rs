@@ -122,8 +122,9 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Answer<S::Error> {
         let path = request.uri().path().to_owned();
+        let connection = request.extensions().get::<Connection>();
         if path.ends_with("/WatchConfig")
-            && let Some(Caller::Appliance { peer, .. }) = request.extensions().get()
+            && let Some(Caller::Appliance { peer, .. }) = connection.map(|known| &known.caller)
         {
             *self.shared.watch_calls.lock().entry(peer.clone()).or_default() += 1;
         }
