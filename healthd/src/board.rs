@@ -6,7 +6,7 @@
 //! confirm a conclusion wake nobody; [`Board::results`] shows them when asked. A change costs the
 //! same with ten servers and with twenty thousand.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use gantry_model::name::ServerName;
@@ -47,6 +47,8 @@ pub(crate) struct Seat {
 struct State {
     version: u64,
     entries: HashMap<ServerName, Entry>,
+    /// Servers with a result that nobody has taken yet, each once.
+    fresh: VecDeque<ServerName>,
     /// Each server at the version of its last change; those without an entry are gone.
     changes: BTreeMap<u64, ServerName>,
     /// The servers that left, by version; one that came back has a verdict again.
@@ -57,11 +59,12 @@ struct State {
 }
 
 /// One server: before its first result it has no verdict.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
     ticket: u64,
     verdict: Option<Verdict>,
     newest: Option<CheckResult>,
+    is_fresh: bool,
     changed: u64,
 }
 
@@ -71,7 +74,7 @@ impl Board {
     pub fn new(restored: impl IntoIterator<Item = Verdict>) -> Arc<Self> {
         let mut state = State::default();
         for verdict in restored {
-            let entry = Entry { ticket: 0, verdict: None, newest: None, changed: 0 };
+            let entry = Entry { ticket: 0, ..Entry::default() };
             state.entries.insert(verdict.server.clone(), entry);
             state.conclude(verdict);
         }
@@ -110,13 +113,19 @@ impl Board {
         }
     }
 
-    /// The newest result for each server, also where it did not change the conclusion.
-    pub fn results(&self) -> Vec<(ServerName, CheckResult)> {
-        let state = self.state.read();
-        let newest = |(server, entry): (&ServerName, &Entry)| {
-            entry.newest.as_ref().map(|result| (server.clone(), result.clone()))
-        };
-        state.entries.iter().filter_map(newest).collect()
+    /// What stands for servers checked since they were given here last, with their newest result,
+    /// also where that did not change the conclusion; those that wait longest first.
+    pub fn take_results(&self, most: usize) -> Vec<Verdict> {
+        let mut state = self.state.write();
+        let count = most.min(state.fresh.len());
+        let servers: Vec<_> = state.fresh.drain(..count).collect();
+        let taken = servers.iter().filter_map(|server| {
+            let entry = state.entries.get_mut(server)?;
+            entry.is_fresh = false;
+            let last = entry.newest.clone()?;
+            Some(Verdict { last, ..entry.verdict.clone()? })
+        });
+        taken.collect()
     }
 
     /// The verdict that stands for `server`.
@@ -140,7 +149,7 @@ impl Board {
         state.tickets += 1;
         let ticket = state.tickets;
         let entry = state.entries.entry(server.clone());
-        let empty = Entry { ticket, verdict: None, newest: None, changed: 0 };
+        let empty = Entry { ticket, ..Entry::default() };
         entry.or_insert(empty).ticket = ticket;
         Seat { board: Arc::clone(self), server, ticket }
     }
@@ -182,6 +191,9 @@ impl State {
             return;
         }
         entry.newest = Some(result.clone());
+        if !std::mem::replace(&mut entry.is_fresh, true) {
+            self.fresh.push_back(seat.server.clone());
+        }
         match &mut entry.verdict {
             Some(verdict) if verdict.healthy == healthy => {
                 if result.healthy == healthy {

@@ -92,12 +92,7 @@ impl Observe for Sight {
         self.0.subscribe()
     }
 
-    fn newest(&self) -> Vec<pb::Verdict> {
-        let results = self.0.results().into_iter();
-        let verdicts = results.filter_map(|(server, last)| {
-            let verdict = self.0.verdict(&server)?;
-            Some(wire::verdict_message(&gantry_model::verdict::Verdict { last, ..verdict }))
-        });
-        verdicts.collect()
+    fn take_results(&self, most: usize) -> Vec<pb::Verdict> {
+        self.0.take_results(most).iter().map(wire::verdict_message).collect()
     }
 }

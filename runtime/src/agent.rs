@@ -82,8 +82,9 @@ pub trait Observe: Send + Sync + 'static {
         watch::channel(0).1
     }
 
-    /// Every verdict with its newest check result, for people to look at.
-    fn newest(&self) -> Vec<pb::Verdict> {
+    /// Verdicts with the newest check result, for people to look at: of servers checked since they
+    /// were asked for last, at most so many.
+    fn take_results(&self, _most: usize) -> Vec<pb::Verdict> {
         Vec::new()
     }
 }

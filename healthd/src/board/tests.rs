@@ -65,7 +65,9 @@ fn only_a_change_of_conclusion_wakes() {
     seat.record(true, result(false));
     assert!(!woken.has_changed().unwrap());
     assert_eq!(board.verdict(&server("one")), Some(before.clone()));
-    assert!(!board.results()[0].1.healthy);
+    let shown = board.take_results(9);
+    assert!(!shown[0].last.healthy && shown[0].healthy);
+    assert!(board.take_results(9).is_empty(), "it was taken");
     seat.record(true, result(true));
     let after = board.verdict(&server("one")).unwrap();
     assert_eq!(after.since, before.since);
@@ -118,4 +120,18 @@ fn a_reader_far_behind_gets_everything() {
     assert_eq!(ids(&board.changes_since(version)), expected(false, &[], &[]));
     let other_boards = board.changes_since(version + 1);
     assert_eq!(ids(&other_boards), expected(true, &["stays true"], &[]));
+}
+
+#[test]
+fn results_are_taken_in_turn() {
+    let board = Board::new([]);
+    let seats = ["one", "two", "three"].map(|id| board.seat(server(id)));
+    seats.iter().for_each(|seat| seat.record(true, result(true)));
+    let take = |most| -> Vec<_> {
+        board.take_results(most).into_iter().map(|verdict| verdict.server).collect()
+    };
+    assert_eq!(take(2), [server("one"), server("two")]);
+    seats.iter().for_each(|seat| seat.record(true, result(true)));
+    board.forget(&server("one"));
+    assert_eq!(take(9), [server("three"), server("two")]);
 }

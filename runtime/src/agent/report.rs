@@ -27,8 +27,9 @@ use crate::backoff::Backoff;
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the newest checks said is for people, who look less often.
-const SAMPLES_PER_RESULTS: u32 = 3;
+/// How many of the newest checks go with each sample. They are for people: with tens of thousands of
+/// servers each has its turn, and no message keeps others waiting.
+const RESULTS: usize = 2000;
 
 pub(super) async fn run(
     link: Link,
@@ -52,7 +53,6 @@ pub(super) async fn run(
                 version: 0,
                 counters: Counters::default(),
                 next_sample: Instant::now() + SAMPLE_INTERVAL,
-                samples_sent: 0,
                 sample_interval: SAMPLE_INTERVAL,
             };
             let ended = reporter.report(channel, &mut backoff).await;
@@ -77,7 +77,6 @@ struct Reporter {
     version: u64,
     counters: Counters,
     next_sample: Instant,
-    samples_sent: u32,
     sample_interval: Duration,
 }
 
@@ -157,13 +156,11 @@ impl Reporter {
         told.not_taken
     }
 
-    /// Counters now, and from time to time what the newest checks said.
+    /// Counters now, and what the newest checks said.
     fn sample(&mut self) -> pb::ReportRequest {
         self.next_sample = Instant::now() + self.sample_interval;
-        self.samples_sent += 1;
         let samples = self.counters.news(self.observe.samples());
-        let results = self.samples_sent.is_multiple_of(SAMPLES_PER_RESULTS);
-        let verdicts = if results { self.observe.newest() } else { Vec::new() };
+        let verdicts = self.observe.take_results(RESULTS);
         self.message(|message| {
             message.samples = Some(samples);
             message.verdicts = verdicts;
