@@ -15,6 +15,7 @@ pub mod disk;
 pub mod forge;
 pub mod modality;
 pub mod orthanc;
+pub mod own_ca;
 pub mod process;
 pub mod raw;
 pub mod services;

@@ -1,7 +1,8 @@
 //! The API as it has landed: clients out there speak it, so it is added to and never broken.
 //!
-//! `proto/landed.binpb` is its image, made by `buf build`. CI compares the protos with it, and
-//! `cargo xtask tidy --seal` makes it anew.
+//! `proto/landed.binpb` is its image, made by `buf build`. CI compares the protos with it, and tests
+//! speak it as a client of the version before. `cargo xtask tidy --seal-api` makes it anew, once the
+//! protos have landed and before they are changed again.
 
 use std::process::Command;
 

@@ -16,11 +16,12 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
     Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
     Need { package: "iproute2", program: "ip", why: "network namespaces" },
+    Need { package: "openssl", program: "openssl", why: "certificates from another house" },
     Need { package: "sqlite3", program: "sqlite3", why: "reads a database without Gantry" },
     Need { package: "util-linux", program: "nsenter", why: "disks that are full or read-only" },
     Need { package: "python3-venv", program: "python3", why: "a gRPC client in another language" },

@@ -18,9 +18,12 @@ use crate::{landed, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Tidy {
-    /// Note down the migrations and the API as they are: what has landed is added to, never changed
+    /// Note down the migrations as they are, a new one included
     #[arg(long)]
     seal: bool,
+    /// Note down the API as the one that has landed: the first thing to do after it did
+    #[arg(long)]
+    seal_api: bool,
 }
 
 /// A file of the repository that is text.
@@ -58,6 +61,8 @@ impl Tidy {
             let list = papers::seal(&read_sources(&workspace)?);
             let path = workspace.root.join(papers::CHECKSUMS);
             std::fs::write(path, list).context("writing the checksums")?;
+        }
+        if self.seal_api {
             landed::seal(&workspace)?;
         }
         check(&workspace)

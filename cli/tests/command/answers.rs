@@ -180,7 +180,7 @@ impl FleetService for State {
         &self,
         _: Request<v1::ApproveRemovalsRequest>,
     ) -> Answer<v1::Appliance> {
-        Err(tonic::Status::unimplemented("under construction"))
+        Err(tonic::Status::failed_precondition("nothing is held back"))
     }
 
     async fn list_clusters(

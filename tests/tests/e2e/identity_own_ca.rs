@@ -1,47 +1,16 @@
 //! A CA of the operator's own instead of the built-in one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gantry_proto::v1 as pb;
 use gantry_runtime::{identity, join};
-use gantry_tests::process::{program, run};
+use gantry_tests::own_ca::{OwnCa, openssl, root};
 use gantry_tests::{Process, Site, eventually};
 use pb::ca_certificate::State;
 use tonic::Code;
 
-/// A CA made by openssl.
-struct Made {
-    chain: PathBuf,
-    key: PathBuf,
-}
-
-impl Made {
-    fn arguments(&self) -> [&str; 4] {
-        let [chain, key] = [&self.chain, &self.key].map(|path| path.to_str().unwrap());
-        ["--ca-certificate", chain, "--ca-key", key]
-    }
-}
-
-async fn openssl(dir: &Path, arguments: &str) {
-    run(&program("openssl", "openssl"), arguments.split_whitespace(), dir).await.output();
-}
-
-/// A root with an RSA key.
-async fn root(dir: &Path, name: &str) -> Made {
-    openssl(
-        dir,
-        &format!(
-            "req -x509 -newkey rsa:2048 -noenc -days 30 -subj /O=Hospital/CN={name} \
-             -keyout {name}.key -out {name}.pem \
-             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
-        ),
-    )
-    .await;
-    Made { chain: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}.key")) }
-}
-
 /// An intermediate with a key on a curve, and the chain up to its root.
-async fn intermediate(dir: &Path, name: &str, above: &Made) -> Made {
+async fn intermediate(dir: &Path, name: &str, above: &OwnCa) -> OwnCa {
     let (root, root_key) = (above.chain.display(), above.key.display());
     openssl(
         dir,
@@ -65,7 +34,7 @@ async fn intermediate(dir: &Path, name: &str, above: &Made) -> Made {
     let chain = dir.join(format!("{name}.pem"));
     let text = read(&dir.join(format!("{name}-alone.pem"))) + &read(&above.chain);
     std::fs::write(&chain, text).unwrap();
-    Made { chain, key: dir.join(format!("{name}.key")) }
+    OwnCa { chain, key: dir.join(format!("{name}.key")) }
 }
 
 async fn authority(site: &Site) -> pb::Authority {
@@ -105,7 +74,7 @@ async fn identity_an_intermediate_signs_and_gives_way_to_another_over_restarts()
     let trusted =
         |site: &Site| std::fs::read_to_string(site.identity_of("lb1").join("ca.pem")).unwrap();
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-    let same = |trusted: &str, made: &[&Made]| {
+    let same = |trusted: &str, made: &[&OwnCa]| {
         let made: String = made.iter().map(|made| read(&made.chain)).collect();
         let ders = |text: &str| -> Vec<_> {
             pem::parse_many(text).unwrap().into_iter().map(pem::Pem::into_contents).collect()
