@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "gantry/v1/fleet.proto",
     "gantry/v1/health_check.proto",
     "gantry/v1/observe.proto",
+    "gantry/v1/user.proto",
     "gantry/agent/v1/agent.proto",
 ];
 

@@ -19,6 +19,7 @@ mod page;
 mod resources;
 #[cfg(test)]
 mod testing;
+mod user;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use gantry_proto::v1::certificate_service_server::CertificateServiceServer;
 use gantry_proto::v1::config_service_server::ConfigServiceServer;
 use gantry_proto::v1::fleet_service_server::FleetServiceServer;
 use gantry_proto::v1::observe_service_server::ObserveServiceServer;
+use gantry_proto::v1::user_service_server::UserServiceServer;
 use gantry_runtime::clock;
 use parking_lot::Mutex;
 use tonic::service::Routes;
@@ -193,6 +195,7 @@ pub fn routes(control: &Arc<Control>) -> Result<Routes, tonic_reflection::server
         .add_service(operators_only(CertificateServiceServer::new(calls.clone())))
         .add_service(operators_only(FleetServiceServer::new(calls.clone())))
         .add_service(operators_only(ObserveServiceServer::new(calls.clone())))
+        .add_service(operators_only(UserServiceServer::new(calls.clone())))
         .add_service(known_only(agents.max_decoding_message_size(LARGEST_REPORT)))
         .add_service(EnrollmentServiceServer::new(calls)))
 }

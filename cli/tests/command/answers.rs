@@ -287,6 +287,10 @@ fn event(number: i64) -> v1::Event {
 
 #[tonic::async_trait]
 impl ObserveService for State {
+    async fn get_event(&self, request: Request<v1::GetEventRequest>) -> Answer<v1::Event> {
+        Err(missing("event", &request.into_inner().name))
+    }
+
     async fn get_overview(&self, _: Request<v1::GetOverviewRequest>) -> Answer<v1::Overview> {
         Ok(Response::new(self.hospital.clone()))
     }

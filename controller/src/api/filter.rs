@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use self::parse::{Condition, Fault, Operator, shown};
 pub(super) use self::tables::{
-    APPLIANCES, CERTIFICATES, CLUSTERS, EVENTS, REAL_SERVERS, VIRTUAL_SERVICES,
+    APPLIANCES, CERTIFICATES, CLUSTERS, EVENTS, REAL_SERVERS, USERS, VIRTUAL_SERVICES,
 };
 use super::error::ApiError;
 use super::fields;

@@ -74,6 +74,13 @@ impl ObserveService for Calls {
         Ok(Response::new(list_events(&self.control, request.into_inner()).await?))
     }
 
+    async fn get_event(
+        &self,
+        request: Request<pb::GetEventRequest>,
+    ) -> Result<Response<pb::Event>, Status> {
+        Ok(Response::new(get_event(&self.control, request.into_inner().name).await?))
+    }
+
     async fn watch_events(
         &self,
         request: Request<pb::WatchEventsRequest>,
@@ -244,6 +251,14 @@ impl EventWatch {
             }
         }
     }
+}
+
+async fn get_event(control: &Control, name: String) -> Result<pb::Event, ApiError> {
+    let EventName(id) = EventName::parse("name", &name)?;
+    let range = EventRange::After(id.saturating_sub(1));
+    let filter = EventFilter { range, limit: 1, ..EventFilter::default() };
+    let found = control.store.events(&filter).await?.pop().filter(|event| event.id == id);
+    found.map(event_message).ok_or(ApiError::NotFound { kind: "event", name })
 }
 
 fn event_message(event: Event) -> pb::Event {

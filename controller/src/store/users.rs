@@ -20,7 +20,17 @@ pub struct User {
     pub role: String,
     /// A PHC string.
     pub password_hash: String,
+    pub create_time: Timestamp,
     pub password_time: Timestamp,
+}
+
+#[derive(sqlx::FromRow)]
+struct UserRow {
+    id: String,
+    role: String,
+    password_hash: String,
+    create_time: i64,
+    password_time: i64,
 }
 
 impl std::fmt::Debug for User {
@@ -31,19 +41,26 @@ impl std::fmt::Debug for User {
 
 impl Store {
     pub async fn user(&self, id: &str) -> Result<Option<User>, StoreError> {
-        let row: Option<(String, String, String, i64)> = sqlx::query_as(
-            "SELECT id, role, password_hash, password_time FROM users WHERE id = $1",
+        let rows = self.users().await?;
+        Ok(rows.into_iter().find(|user| user.id == id))
+    }
+
+    /// All of them, ordered by name; there are few.
+    pub async fn users(&self) -> Result<Vec<User>, StoreError> {
+        let rows: Vec<UserRow> = sqlx::query_as(
+            "SELECT id, role, password_hash, create_time, password_time FROM users ORDER BY id",
         )
-        .bind(id)
-        .fetch_optional(&self.reader)
+        .fetch_all(&self.reader)
         .await
         .map_err(|source| StoreError::Read { what: "users", source })?;
-        Ok(row.map(|(id, role, password_hash, password_time)| User {
-            id,
-            role,
-            password_hash,
-            password_time: from_micros(password_time),
-        }))
+        let user = |row: UserRow| User {
+            id: row.id,
+            role: row.role,
+            password_hash: row.password_hash,
+            create_time: from_micros(row.create_time),
+            password_time: from_micros(row.password_time),
+        };
+        Ok(rows.into_iter().map(user).collect())
     }
 
     /// Gives a user this password, and makes the user, an administrator, if there is none yet.
@@ -56,7 +73,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let failed = |source| StoreError::Write { what: "users".to_owned(), source };
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut transaction = self.begin(&writer).await?;
         sqlx::query(
             "INSERT INTO users (id, role, password_hash, create_time, password_time)
              VALUES ($1, 'administrator', $2, $3, $3)

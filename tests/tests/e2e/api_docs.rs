@@ -189,7 +189,7 @@ impl Reader {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn api_docs_show_calls_that_work_and_what_they_answer() {
-    let site = Site::start().await;
+    let site = Site::with_page().await;
     let mut archives = Vec::new();
     for last in [11, 12, 13] {
         archives.push(Backend::start("pacs", site.block.socket(last, 104)).await);

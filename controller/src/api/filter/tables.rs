@@ -113,6 +113,13 @@ pub(in crate::api) const CERTIFICATES: &[Field<pb::Certificate>] = &[
     Field::new("update_time", Time, |certificate| time(certificate.update_time.as_ref())),
 ];
 
+pub(in crate::api) const USERS: &[Field<pb::User>] = &[
+    Field::new("name", Text, |user| text(&user.name)),
+    Field::new("role", Choice("gantry.v1.User.Role"), |user| choice(user.role)),
+    Field::new("create_time", Time, |user| time(user.create_time.as_ref())),
+    Field::new("password_time", Time, |user| time(user.password_time.as_ref())),
+];
+
 pub(in crate::api) const EVENTS: &[Field<pb::Event>] = &[
     Field::new("time", Time, |event| time(event.time.as_ref())),
     Field::new("severity", Grade("gantry.v1.Event.Severity"), |event| choice(event.severity)),

@@ -200,6 +200,7 @@ fn every_field_of_every_table_can_be_asked_for() {
     ask(CLUSTERS);
     ask(APPLIANCES);
     ask(CERTIFICATES);
+    ask(USERS);
     ask(EVENTS);
 }
 

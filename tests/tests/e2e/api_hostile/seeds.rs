@@ -101,6 +101,8 @@ pub(super) const SEEDS: &[(&str, &str)] = &[
             "privateKeyPem": "-----BEGIN PRIVATE KEY-----", "validateOnly": true}"#,
     ),
     ("CertificateService.GetCertificate", r#"{"name": "certificates/none"}"#),
+    ("UserService.GetUser", r#"{"name": "users/none"}"#),
+    ("ObserveService.GetEvent", r#"{"name": "events/999999"}"#),
     ("CertificateService.DeleteCertificate", r#"{"name": "certificates/none"}"#),
     (
         "AgentService.WatchConfig",
