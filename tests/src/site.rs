@@ -179,6 +179,19 @@ impl Site {
         run(&binary("gantry"), arguments.iter().chain(&caller), self.dir()).await
     }
 
+    /// Gives a real server another weight, and changes nothing else.
+    pub async fn set_weight(&self, server: &str, weight: i32) {
+        let name = server.to_owned();
+        let changed = pb::RealServer { name, weight: Some(weight), ..Default::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["weight".to_owned()] });
+        let request = pb::UpdateRealServerRequest {
+            real_server: Some(changed),
+            update_mask,
+            ..Default::default()
+        };
+        self.balancer().update_real_server(request).await.unwrap();
+    }
+
     /// The operator's channel.
     pub fn channel(&self) -> Channel {
         self.channel.clone()

@@ -27,18 +27,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status, Streaming};
 
-async fn set_weight(site: &Site, name: &str, weight: i32) {
-    let changed =
-        pb::RealServer { name: name.to_owned(), weight: Some(weight), ..Default::default() };
-    let update_mask = Some(prost_types::FieldMask { paths: vec!["weight".to_owned()] });
-    let request = pb::UpdateRealServerRequest {
-        real_server: Some(changed),
-        update_mask,
-        ..Default::default()
-    };
-    site.balancer().update_real_server(request).await.unwrap();
-}
-
 const CHANGES: i32 = 2_000;
 /// The weight that is set last.
 const LAST: i32 = 250;
@@ -98,11 +86,11 @@ async fn agent_that_does_not_read_costs_nobody_anything_and_finds_the_newest_sta
     for tenth in 0..10 {
         let begun = clock::monotonic();
         for at in 0..CHANGES / 10 {
-            set_weight(&site, &changed, 1 + (tenth * CHANGES / 10 + at) % 200).await;
+            site.set_weight(&changed, 1 + (tenth * CHANGES / 10 + at) % 200).await;
         }
         pace.push(clock::monotonic() - begun);
     }
-    set_weight(&site, &changed, LAST).await;
+    site.set_weight(&changed, LAST).await;
     let grown = site.controller.resident_bytes().saturating_sub(before);
     // All that was not read would be 2,000 plans of 4 KiB for each.
     assert!(grown < 48 << 20, "{grown} bytes more");
@@ -282,7 +270,7 @@ async fn agent_crowd_of_three_hundred_comes_back_at_once_when_the_controller_doe
     // Each is served, and each change reaches those whom it concerns.
     for at in 0..CLUSTERS {
         let name = format!("clusters/site-{at:03}/virtualServices/web/realServers/one");
-        set_weight(&site, &name, 7).await;
+        site.set_weight(&name, 7).await;
     }
     all_current(&site).await;
     let log = log.lock();

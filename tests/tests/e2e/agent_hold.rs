@@ -63,15 +63,7 @@ async fn count(site: &Site, kind: &str, about: &str) -> usize {
 }
 
 async fn set_weight(site: &Site, at: u8, weight: i32) {
-    let name = server_name(&id(at), "one");
-    let changed = pb::RealServer { name, weight: Some(weight), ..Default::default() };
-    let update_mask = Some(prost_types::FieldMask { paths: vec!["weight".to_owned()] });
-    let request = pb::UpdateRealServerRequest {
-        real_server: Some(changed),
-        update_mask,
-        ..Default::default()
-    };
-    site.balancer().update_real_server(request).await.unwrap();
+    site.set_weight(&server_name(&id(at), "one"), weight).await;
 }
 
 /// Starts the controller again and waits until it answers.

@@ -81,15 +81,7 @@ async fn next(
 }
 
 async fn set_weight(site: &Site, service: usize, weight: i32) {
-    let name = server_name(&id(service), "server-0");
-    let changed = pb::RealServer { name, weight: Some(weight), ..Default::default() };
-    let update_mask = Some(prost_types::FieldMask { paths: vec!["weight".to_owned()] });
-    let request = pb::UpdateRealServerRequest {
-        real_server: Some(changed),
-        update_mask,
-        ..Default::default()
-    };
-    site.balancer().update_real_server(request).await.unwrap();
+    site.set_weight(&server_name(&id(service), "server-0"), weight).await;
 }
 
 /// The revision that agent-l7 runs, once it runs the newest.
