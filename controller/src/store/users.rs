@@ -8,8 +8,9 @@ use std::sync::Arc;
 use gantry_runtime::clock;
 use jiff::Timestamp;
 
-use super::events::{self, NewEvent};
-use super::{Change, Store, StoreError, from_micros, micros, to_the_end};
+use super::events::NewEvent;
+use super::fleet::record;
+use super::{Store, StoreError, from_micros, micros};
 
 /// Somebody who may log in.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,16 +86,8 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        let change = Change { actor, events: vec![event], ..Change::default() };
-        let newest = events::insert(&mut transaction, &change, None).await?;
-        let store = self.clone();
-        let commit = async move {
-            transaction.commit().await.map_err(failed)?;
-            store.note_events(newest);
-            drop(writer);
-            Ok(())
-        };
-        to_the_end(commit).await
+        let newest = record(&mut transaction, actor.into(), event).await?;
+        self.settle(writer, transaction, newest, |_| {}).await
     }
 }
 
