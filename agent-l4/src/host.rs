@@ -1,0 +1,1 @@
+//! What layer 4 needs of the machine beside IPVS.

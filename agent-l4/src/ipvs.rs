@@ -1,0 +1,1 @@
+//! The kernel's load balancer, spoken to over generic netlink.
