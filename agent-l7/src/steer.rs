@@ -67,6 +67,7 @@ fn service_message(sample: &Sample) -> pb::Sample {
         queued: signed(sample.queued),
         connect_failures_total: signed(sample.traffic.connect_failures),
         refused_total: signed(sample.unserved + sample.queue_timeouts),
+        ..pb::Sample::default()
     }
 }
 

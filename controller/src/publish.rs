@@ -122,7 +122,9 @@ impl Shelf {
             ..Content::default()
         };
         for service in state.services_of(cluster) {
-            if let Some(plan) = plan::plan(kind, &service.config, service.real_servers()) {
+            if let Some(plan) =
+                plan::plan(kind, &service.config, service.real_servers(), service.mark)
+            {
                 let name = service.config.name.to_string();
                 let (bytes, number) = (wire::encode_plan(&plan), service.newest_number());
                 let hash = ItemHash::of(&name, &bytes);
@@ -135,7 +137,7 @@ impl Shelf {
     fn change(&self, state: &State, kind: AgentKind, touched: &[&ServiceName]) {
         let plan = |name: &ServiceName| {
             let service = state.service(name)?;
-            let plan = plan::plan(kind, &service.config, service.real_servers())?;
+            let plan = plan::plan(kind, &service.config, service.real_servers(), service.mark)?;
             let bytes = wire::encode_plan(&plan);
             Some((ItemHash::of(&name.to_string(), &bytes), bytes))
         };

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gantry_model::mark::Mark;
 use gantry_model::name::{
     ApplianceName, CertificateName, ClusterName, Id, ServerName, ServiceName,
 };
@@ -43,6 +44,8 @@ pub struct Cluster {
 pub struct Service {
     pub config: VirtualService,
     pub uid: String,
+    /// By what the kernel of every appliance knows its packets, where it needs that.
+    pub mark: Option<Mark>,
     pub number: u64,
     pub create_time: Timestamp,
     pub update_time: Timestamp,

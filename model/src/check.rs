@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::port::Port;
+use crate::service::Protocol;
 
 /// A health check, the same for every real server of its virtual service.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,8 @@ pub struct HealthCheck {
     pub fall: u32,
     /// Check this port instead of the one that traffic goes to.
     pub port: Option<Port>,
+    /// Ask the virtual address, by way of the real server, as clients' packets come to it.
+    pub through_virtual_address: bool,
     pub probe: Probe,
 }
 
@@ -108,7 +111,16 @@ impl HealthCheck {
             rise: 2,
             fall: 2,
             port: None,
+            through_virtual_address: false,
             probe: Probe::TcpConnect,
+        }
+    }
+
+    /// What holds when nothing is said: a connect. There is no such thing over UDP.
+    pub fn default_for(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::connect(),
+            Protocol::Udp => Self { probe: Probe::None, ..Self::connect() },
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod check;
 pub mod desired;
 pub mod judge;
+pub mod mark;
 pub mod name;
 pub mod plan;
 pub mod port;

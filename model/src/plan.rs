@@ -5,14 +5,17 @@
 
 use crate::agent::AgentKind;
 use crate::check::{HealthCheck, Probe};
+use crate::mark::Mark;
 use crate::server::{AdminState, RealServer, Weight};
-use crate::service::{Forwarding, Layer7, Mode, Strategy, Timeouts, VirtualService};
+use crate::service::{Algorithm, Forwarding, Layer7, Mode, Strategy, Timeouts, VirtualService};
 
 /// One virtual service as an agent needs it, with its real servers ordered by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServicePlan {
     pub service: VirtualService,
     pub servers: Vec<RealServer>,
+    /// By what the kernel knows its packets, where [`VirtualService::needs_mark`] says so.
+    pub mark: Option<Mark>,
 }
 
 /// The part of `service` that concerns agents of `kind`; none if it is not theirs.
@@ -20,14 +23,18 @@ pub fn plan<'a>(
     kind: AgentKind,
     service: &VirtualService,
     servers: impl IntoIterator<Item = &'a RealServer>,
+    mark: Option<Mark>,
 ) -> Option<ServicePlan> {
     let servers = servers.into_iter().cloned();
     match (kind, &service.forwarding) {
         (AgentKind::Health, _) => Some(for_healthd(service, servers)),
-        (AgentKind::L4, Forwarding::Layer4(_)) | (AgentKind::L7, Forwarding::Layer7(_)) => {
-            Some(for_data_path(service, servers))
+        (AgentKind::L4, Forwarding::Layer4(_)) => {
+            let mark = mark.filter(|_| service.needs_mark());
+            Some(ServicePlan { mark, ..for_data_path(service, servers) })
         }
-        _ => None,
+        (AgentKind::L7, Forwarding::Layer7(_)) => Some(for_data_path(service, servers)),
+        (AgentKind::L4, Forwarding::Layer7(_)) => Some(for_its_address(service)),
+        (AgentKind::L7, Forwarding::Layer4(_)) => None,
     }
 }
 
@@ -38,22 +45,29 @@ fn for_data_path(
     let check = HealthCheck { probe: Probe::None, ..HealthCheck::connect() };
     let service = VirtualService { check, label: String::new(), ..service.clone() };
     let servers = servers.map(|server| RealServer { label: String::new(), ..server }).collect();
-    ServicePlan { service, servers }
+    ServicePlan { service, servers, mark: None }
+}
+
+/// Of a layer 7 service agent-l4 needs the address, which it brings up, and no more: a change of the
+/// rest is no news to it.
+fn for_its_address(service: &VirtualService) -> ServicePlan {
+    let service = VirtualService {
+        label: String::new(),
+        forwarding: plain_layer7(),
+        strategy: Strategy::Balance,
+        persistence: None,
+        check: HealthCheck { probe: Probe::None, ..HealthCheck::connect() },
+        fallback: None,
+        ..service.clone()
+    };
+    ServicePlan { service, servers: Vec::new(), mark: None }
 }
 
 /// Of the listener healthd needs the first port, which is the one to check by default.
 fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServer>) -> ServicePlan {
-    let forwarding = Forwarding::Layer7(Layer7 {
-        mode: Mode::Tcp,
-        algorithm: crate::service::Algorithm::WeightedLeastConnection,
-        certificate: None,
-        reencrypt: false,
-        send_proxy_protocol: false,
-        timeouts: Timeouts::DEFAULT,
-    });
     let service = VirtualService {
         label: String::new(),
-        forwarding,
+        forwarding: plain_layer7(),
         strategy: Strategy::Balance,
         persistence: None,
         fallback: None,
@@ -71,5 +85,17 @@ fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServe
             ..server
         })
         .collect();
-    ServicePlan { service, servers }
+    ServicePlan { service, servers, mark: None }
+}
+
+/// What stands for the forwarding where that is not to be known.
+fn plain_layer7() -> Forwarding {
+    Forwarding::Layer7(Layer7 {
+        mode: Mode::Tcp,
+        algorithm: Algorithm::WeightedLeastConnection,
+        certificate: None,
+        reencrypt: false,
+        send_proxy_protocol: false,
+        timeouts: Timeouts::DEFAULT,
+    })
 }

@@ -160,7 +160,7 @@ pub fn conflicts<'a>(
     };
     for service in all {
         let name = &service.name;
-        let Listener { address, ports, protocol } = &service.listener;
+        let Listener { address, ports, protocol, .. } = &service.listener;
         let claims = listeners.entry((*address, *protocol)).or_default();
         claims.extend(ports.ranges().iter().map(|range| (*range, name)));
         if service.label.is_empty() {

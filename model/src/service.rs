@@ -1,13 +1,21 @@
 //! A virtual service: the address and ports that modalities, viewers and interface engines connect
 //! to, and how their connections reach the real servers.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU8;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::check::HealthCheck;
 use crate::name::{Id, ServiceName};
 use crate::port::{Port, PortSet};
+
+/// A layer 4 service with more ports than this is known by a mark, persistence or not.
+const MOST_PORTS_BY_ADDRESS: usize = 16;
+
+/// The port of Generic UDP Encapsulation when none is given, the one of the kernel's own examples.
+pub const GUE_PORT: u16 = 6080;
 
 /// The configuration of one virtual service.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +39,19 @@ pub struct Listener {
     pub address: IpAddr,
     pub ports: PortSet,
     pub protocol: Protocol,
+    /// Which interface brings the address up. Absent: the one in the same network.
+    pub interface: Option<Interface>,
 }
+
+/// The name of a network interface, as `dev_valid_name` in the kernel's `net/core/dev.c` has it: 1 to
+/// 15 bytes without a slash, a colon or white space.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Interface(String);
+
+/// Why text is not the name of a network interface.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not the name of a network interface: use 1 to 15 characters, such as \"eth0\"")]
+pub struct InterfaceError(String);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -61,6 +81,14 @@ pub struct Layer4 {
     pub scheduler: Scheduler,
     /// How long a silent connection is remembered.
     pub idle_timeout: Duration,
+    /// Schedulers that hash a client's address hash its port, too.
+    pub hash_ports: bool,
+    /// Each UDP datagram is scheduled for itself.
+    pub one_packet: bool,
+    /// What real servers see connections come from, with method SNAT. Absent: the listener's address.
+    pub snat_address: Option<IpAddr>,
+    /// How long the connections of a server that failed may go on.
+    pub failure_grace: Duration,
 }
 
 /// How packets reach the real server.
@@ -76,7 +104,8 @@ pub enum Method {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encapsulation {
     Ipip,
-    Gue,
+    /// Generic UDP encapsulation, to this port of the real servers.
+    Gue(Port),
     Gre,
 }
 
@@ -163,6 +192,62 @@ pub enum PersistenceKey {
     Cookie,
     RdpCookie,
     CallingAeTitle,
+}
+
+impl VirtualService {
+    /// Whether the kernel knows its packets by a mark and not by address and port: persistence holds
+    /// over all ports of a service only so, and one mark is lighter than many ports.
+    pub fn needs_mark(&self) -> bool {
+        let ports = self.listener.ports.count();
+        matches!(self.forwarding, Forwarding::Layer4(_))
+            && (ports > MOST_PORTS_BY_ADDRESS || ports > 1 && self.persistence.is_some())
+    }
+}
+
+impl Listener {
+    /// The port that a connection reaches when a server names none: the only one, if there is one.
+    pub fn only_port(&self) -> Option<Port> {
+        self.ports.is_single().then(|| self.ports.first())
+    }
+}
+
+impl Interface {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Interface {
+    type Err = InterfaceError;
+
+    fn from_str(text: &str) -> Result<Self, InterfaceError> {
+        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        let good =
+            (1..=15).contains(&text.len()) && !text.contains(odd) && !matches!(text, "." | "..");
+        let shown = || InterfaceError(text.chars().take(40).collect());
+        good.then(|| Self(text.to_owned())).ok_or_else(shown)
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl Layer4 {
+    /// As it is when nothing but the method is said.
+    pub fn new(method: Method) -> Self {
+        Self {
+            method,
+            scheduler: Scheduler::WeightedLeastConnection,
+            idle_timeout: Duration::from_secs(3600),
+            hash_ports: false,
+            one_packet: false,
+            snat_address: None,
+            failure_grace: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Timeouts {

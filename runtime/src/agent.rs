@@ -63,6 +63,23 @@ pub trait Apply: Send + 'static {
     fn put(&mut self, plan: ServicePlan) -> Result<(), Rejection>;
     /// Takes one service out.
     fn remove(&mut self, name: &ServiceName);
+
+    /// Makes changes that come together: removals first, then one service after the other, unless
+    /// the agent knows better. Gives of each of `plans` whether it is in force.
+    fn change(
+        &mut self,
+        removed: &[ServiceName],
+        plans: Vec<ServicePlan>,
+    ) -> Vec<Result<(), Rejection>> {
+        removed.iter().for_each(|name| self.remove(name));
+        plans.into_iter().map(|plan| self.put(plan)).collect()
+    }
+
+    /// Services that were in force and are no more, by no change of the configuration. They are put
+    /// in force again from time to time, as the rejected are.
+    fn ailing(&mut self) -> Vec<(ServiceName, Rejection)> {
+        Vec::new()
+    }
 }
 
 /// What an agent tells of what it sees. All of it may be called at any time.
@@ -87,7 +104,29 @@ pub trait Observe: Send + Sync + 'static {
     fn take_results(&self, _most: usize) -> Vec<pb::Verdict> {
         Vec::new()
     }
+
+    /// What this agent sees of its machine now.
+    fn condition(&self) -> pb::Condition {
+        pb::Condition::default()
+    }
+
+    /// What happened since this was asked last, for the event log.
+    fn take_notices(&self) -> Vec<pb::Notice> {
+        Vec::new()
+    }
+
+    /// Answers what the controller wants to know; its id is added. May block.
+    fn answer(&self, _question: Ask) -> pb::Answer {
+        pb::Answer {
+            refusal: "UNSUPPORTED".to_owned(),
+            message: "this agent does not know that".to_owned(),
+            ..pb::Answer::default()
+        }
+    }
 }
+
+/// What the controller may ask an agent.
+pub use pb::question::Ask;
 
 /// What is new since a version.
 #[derive(Debug)]

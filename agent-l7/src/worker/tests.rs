@@ -26,6 +26,7 @@ fn service(mailbox: &Arc<Mailbox>) -> Arc<Service> {
             address: "127.0.0.1".parse().unwrap(),
             ports: PortSet::new(vec![Port::new(104).unwrap().into()]).unwrap(),
             protocol: Protocol::Tcp,
+            interface: None,
         },
         forwarding: Forwarding::Layer7(layer7.clone()),
         strategy: Strategy::Balance,

@@ -42,6 +42,7 @@ impl Bed {
                 address: self.address,
                 ports: PortSet::new(vec![ports.parse().unwrap()]).unwrap(),
                 protocol: Protocol::Tcp,
+                interface: None,
             },
             forwarding: Forwarding::Layer7(Layer7 {
                 mode: Mode::Tcp,

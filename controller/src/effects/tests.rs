@@ -4,7 +4,7 @@ use gantry_model::agent::AgentName;
 use gantry_model::name::ClusterName;
 use gantry_model::revision::SetHash;
 use gantry_model::server::Weight;
-use gantry_model::service::{Forwarding, Layer4, Method, Mode, Protocol, Scheduler};
+use gantry_model::service::{Forwarding, Layer4, Method, Mode, Protocol};
 use gantry_model::violation::Violations;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as agent_pb;
@@ -46,9 +46,7 @@ impl Site {
 
     fn layer4() -> Self {
         let mut site = Self::layer7();
-        let (method, scheduler) = (Method::Nat, Scheduler::RoundRobin);
-        let idle_timeout = std::time::Duration::from_secs(3600);
-        site.service.forwarding = Forwarding::Layer4(Layer4 { method, scheduler, idle_timeout });
+        site.service.forwarding = Forwarding::Layer4(Layer4::new(Method::Nat));
         site
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gantry_model::mark::Mark;
 use gantry_model::name::{ApplianceName, ClusterName, Id, ServiceName};
 use gantry_model::revision::Revision;
 use gantry_model::violation::Violations;
@@ -81,11 +82,13 @@ struct ServiceRow {
     number: i64,
     create_time: i64,
     update_time: i64,
+    mark: Option<u32>,
 }
 
 async fn services(pool: &SqlitePool) -> Result<Vec<Service>, StoreError> {
     let rows: Vec<ServiceRow> = sqlx::query_as(
-        "SELECT cluster, id, uid, config, number, create_time, update_time FROM virtual_services",
+        "SELECT cluster, id, uid, config, number, create_time, update_time, mark
+         FROM virtual_services",
     )
     .fetch_all(pool)
     .await
@@ -101,6 +104,7 @@ async fn services(pool: &SqlitePool) -> Result<Vec<Service>, StoreError> {
             Ok(Service {
                 config: sound(&name, violations, config)?,
                 uid: row.uid,
+                mark: row.mark.and_then(|mark| Mark::of_service(mark).ok()),
                 number: unsigned(row.number),
                 create_time: from_micros(row.create_time),
                 update_time: from_micros(row.update_time),

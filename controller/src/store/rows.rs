@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use gantry_model::mark::Mark;
 use gantry_model::name::{ClusterName, ServerName, ServiceName};
 use gantry_model::server::RealServer;
 use gantry_model::service::VirtualService;
@@ -163,8 +164,13 @@ async fn put_service(
 ) -> Result<(), StoreError> {
     let name = &config.name;
     let before = after.services.get(name).cloned();
+    let mark = match before.as_ref().and_then(|before| before.mark) {
+        None if config.needs_mark() => Some(free_mark(connection).await?),
+        mark => mark,
+    };
     let service = Service {
         config: config.clone(),
+        mark,
         uid: before.as_ref().map_or_else(new_uid, |before| before.uid.clone()),
         number: after.revision.number,
         create_time: before.as_ref().map_or(now, |before| before.create_time),
@@ -175,10 +181,10 @@ async fn put_service(
     let new = wire::virtual_service_message(config);
     sqlx::query(
         "INSERT INTO virtual_services
-             (cluster, id, uid, display_name, config, number, create_time, update_time)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             (cluster, id, uid, display_name, config, number, create_time, update_time, mark)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (cluster, id) DO UPDATE
-         SET display_name = $4, config = $5, number = $6, update_time = $8",
+         SET display_name = $4, config = $5, number = $6, update_time = $8, mark = $9",
     )
     .bind(name.cluster.as_str())
     .bind(name.service.as_str())
@@ -188,12 +194,33 @@ async fn put_service(
     .bind(signed(service.number))
     .bind(micros(service.create_time))
     .bind(micros(now))
+    .bind(service.mark.map(Mark::get))
     .execute(&mut *connection)
     .await
     .map_err(writing(name))?;
     after.services.insert_mut(name.clone(), Arc::new(service));
     touch_cluster(connection, after, &name.cluster()).await?;
     history(connection, after, name, old.as_ref(), Some(&new)).await
+}
+
+/// A mark that no service has: above all of them, so that one that was given back rests, or the
+/// first of a gap when there is none above.
+async fn free_mark(connection: &mut SqliteConnection) -> Result<Mark, StoreError> {
+    let highest = "SELECT MAX(mark) FROM virtual_services";
+    let gap = "SELECT MIN(mark) FROM virtual_services AS one WHERE NOT EXISTS
+                   (SELECT 1 FROM virtual_services AS next WHERE next.mark = one.mark + 1)";
+    let mut found = Mark::FIRST;
+    for sql in [highest, gap] {
+        let held: Option<u32> = sqlx::query_scalar(sql)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|source| StoreError::Read { what: "firewall marks", source })?;
+        found = held.and_then(|held| Mark::of_service(held).ok()).map_or(Mark::FIRST, Mark::next);
+        if held.is_none() || found != Mark::FIRST {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 async fn delete_service(

@@ -261,7 +261,7 @@ impl World {
         let cluster: ClusterName = CLUSTER.parse().unwrap();
         for place in AGENTS {
             let plans = state.services_of(&cluster).filter_map(|service| {
-                plan::plan(place.kind, &service.config, service.real_servers())
+                plan::plan(place.kind, &service.config, service.real_servers(), service.mark)
             });
             let plans: BTreeMap<_, _> =
                 plans.map(|plan| (plan.service.name.clone(), plan)).collect();
@@ -282,7 +282,11 @@ impl World {
         let actual: BTreeMap<String, u16> = state
             .services()
             .map(|service| {
-                let plan = plan::ServicePlan { service: service.config.clone(), servers: vec![] };
+                let plan = plan::ServicePlan {
+                    service: service.config.clone(),
+                    servers: vec![],
+                    mark: None,
+                };
                 (service.config.name.service.to_string(), first_port(&plan))
             })
             .collect();

@@ -83,6 +83,7 @@ fn service(check: HealthCheck) -> VirtualService {
             address: "192.0.2.1".parse().unwrap(),
             ports: PortSet::new(vec![PortRange::from(port(104))]).unwrap(),
             protocol: Protocol::Tcp,
+            interface: None,
         },
         forwarding: Forwarding::Layer4(Layer4 {
             method: Method::Nat,

@@ -7,7 +7,10 @@ use std::net::IpAddr;
 
 use crate::check::{HealthCheck, Mllp, Probe};
 use crate::port::Port;
-use crate::service::{Endpoint, Forwarding, Listener, Method, PersistenceKey, VirtualService};
+use crate::service::{
+    Endpoint, Forwarding, Layer4, Listener, Method, PersistenceKey, Protocol, Scheduler, Strategy,
+    VirtualService,
+};
 use crate::violation::Violations;
 
 /// MSA-1 codes there are (HL7 table 0008).
@@ -35,6 +38,12 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
         let what = "is only for key SOURCE_IP: leave it out, or choose that key";
         violations.add("persistence.prefix_length", "NEEDS_SOURCE_IP", what);
     }
+    if let Forwarding::Layer4(layer4) = &service.forwarding {
+        violations.within("layer4", |violations| check_layer4(violations, service, layer4));
+    }
+    if service.check.through_virtual_address {
+        violations.within("health_check", |violations| check_way(violations, service));
+    }
     if let Forwarding::Layer7(layer7) = &service.forwarding
         && layer7.reencrypt
         && layer7.certificate.is_none()
@@ -46,10 +55,67 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
     violations.within("health_check", |violations| check_probe(violations, &service.check));
 }
 
+fn check_layer4(violations: &mut Violations, service: &VirtualService, layer4: &Layer4) {
+    let listener = &service.listener;
+    let hashes = matches!(layer4.scheduler, Scheduler::SourceHash | Scheduler::MaglevHash);
+    if layer4.hash_ports && !(hashes && service.strategy == Strategy::Balance) {
+        let what =
+            "is for the schedulers SOURCE_HASH and MAGLEV_HASH only: choose one, or leave it out";
+        violations.add("hash_ports", "NEEDS_HASH_SCHEDULER", what);
+    }
+    if layer4.one_packet && listener.protocol != Protocol::Udp {
+        violations.add(
+            "one_packet",
+            "NEEDS_UDP",
+            "is for listener.protocol UDP only: leave it out",
+        );
+    } else if layer4.one_packet && service.persistence.is_some() {
+        let what =
+            "forgets each datagram at once, and persistence remembers clients: leave one out";
+        violations.add("one_packet", "EXCLUDES_PERSISTENCE", what);
+    }
+    let Some(address) = layer4.snat_address else { return };
+    if layer4.method != Method::Snat {
+        let what = "is for method SNAT only: leave it out, or choose that method";
+        violations.add("snat_address", "NEEDS_SNAT", what);
+    } else if address.is_ipv4() != listener.address.is_ipv4() {
+        let what = "is not of the listener's address family: real servers would not be reached";
+        violations.add("snat_address", "ADDRESS_FAMILY", what);
+    }
+    check_host(violations, "snat_address", address);
+}
+
+/// Checks that come by way of the virtual address can be made.
+fn check_way(violations: &mut Violations, service: &VirtualService) {
+    let by_address = |method| matches!(method, Method::DirectRouting | Method::Tunnel(_));
+    let fits = match &service.forwarding {
+        Forwarding::Layer4(layer4) => by_address(layer4.method),
+        Forwarding::Layer7(_) => false,
+    };
+    let field = "through_virtual_address";
+    if !fits {
+        let what = "is for layer4 with method DR or TUNNEL, where real servers have the virtual address \
+                    themselves: leave it out";
+        violations.add(field, "NEEDS_DIRECT_ROUTING", what);
+    } else if service.listener.protocol == Protocol::Udp {
+        violations.add(field, "NEEDS_TCP", "connects over TCP, and this service is for UDP");
+    } else if let Some(port) = service.check.port {
+        let what = format!(
+            "asks the port {} that clients connect to, and {port} is asked for here: leave it out",
+            service.listener.ports.first()
+        );
+        violations.add("port", "OTHER_PORT", what);
+    }
+}
+
 /// Checks the address of one host, which must be one that can be connected to.
 pub(super) fn check_address(violations: &mut Violations, address: IpAddr) {
+    check_host(violations, "address", address);
+}
+
+fn check_host(violations: &mut Violations, field: &str, address: IpAddr) {
     let refuse = |violations: &mut Violations, reason, what: String| {
-        violations.add("address", reason, what);
+        violations.add(field, reason, what);
     };
     match address {
         IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0 => {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::agent::{AgentKind, AgentName};
 use crate::desired::{Change, Update};
+use crate::mark::Mark;
 use crate::name::ServerName;
 use crate::plan::ServicePlan;
 use crate::revision::Revision;
@@ -42,6 +43,7 @@ pub fn encode_plan(plan: &ServicePlan) -> Bytes {
     let message = pb::ServicePlan {
         service: Some(virtual_service_message(&plan.service)),
         real_servers: plan.servers.iter().map(real_server_message).collect(),
+        firewall_mark: plan.mark.map_or(0, Mark::get),
     };
     message.encode_to_vec().into()
 }
@@ -60,7 +62,11 @@ pub fn decode_plan(plan: &[u8]) -> Result<ServicePlan, PlanError> {
         let field = format!("real_servers[{at}]");
         servers.extend(violations.within(field, |v| real_server(v, name, server)));
     }
-    let plan = parsed.map(|service| ServicePlan { service, servers });
+    let mark = match message.firewall_mark {
+        0 => None,
+        mark => violations.check("firewall_mark", "INVALID_MARK", Mark::of_service(mark)),
+    };
+    let plan = parsed.map(|service| ServicePlan { service, servers, mark });
     violations.finish(plan).map_err(PlanError::Invalid)
 }
 

@@ -7,16 +7,18 @@ use gantry_proto::v1::health_check as wire;
 
 use super::{duration, duration_message, number, port, port_message};
 use crate::check::{AeTitle, DicomEcho, Exchange, HealthCheck, Http, Mllp, Pattern, Probe};
+use crate::service::Protocol;
 use crate::violation::Violations;
 
 const LARGEST_BODY: usize = 64 << 10;
 
 pub(super) fn health_check(
     violations: &mut Violations,
+    protocol: Protocol,
     message: &pb::HealthCheck,
 ) -> Option<HealthCheck> {
     let shortest = Duration::from_millis(100);
-    let default = HealthCheck::connect();
+    let default = HealthCheck::default_for(protocol);
     let interval =
         duration(violations, "interval", message.interval, shortest).unwrap_or(default.interval);
     let timeout = duration(violations, "timeout", message.timeout, Duration::from_millis(10))
@@ -25,7 +27,8 @@ pub(super) fn health_check(
     let rise = number(violations, "rise", message.rise, 1000);
     let port = port(violations, "port", message.port);
     let probe = match &message.probe {
-        None | Some(wire::Probe::TcpConnect(_)) => Some(Probe::TcpConnect),
+        None => Some(default.probe),
+        Some(wire::Probe::TcpConnect(_)) => Some(Probe::TcpConnect),
         Some(wire::Probe::None(_)) => Some(Probe::None),
         Some(wire::Probe::Exchange(probe)) => {
             violations.within("exchange", |violations| exchange(violations, probe))
@@ -45,6 +48,7 @@ pub(super) fn health_check(
         rise: or(rise, default.rise),
         fall: or(fall, default.fall),
         port: port?,
+        through_virtual_address: message.through_virtual_address,
         probe: probe?,
     })
 }
@@ -56,6 +60,7 @@ pub(super) fn health_check_message(check: &HealthCheck) -> pb::HealthCheck {
         fall: i32::try_from(check.fall).unwrap_or(i32::MAX),
         rise: i32::try_from(check.rise).unwrap_or(i32::MAX),
         port: port_message(check.port),
+        through_virtual_address: check.through_virtual_address,
         probe: Some(probe_message(&check.probe)),
     }
 }

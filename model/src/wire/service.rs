@@ -8,13 +8,16 @@ use pb::layer4::{Encapsulation as WireEncapsulation, Method as WireMethod};
 use pb::virtual_service::{Forwarding as WireForwarding, Strategy as WireStrategy};
 
 use super::check::{health_check, health_check_message};
-use super::{address, choice, duration, duration_message, endpoint, endpoint_message, label};
+use super::{
+    address, choice, duration, duration_message, endpoint, endpoint_message, label, port,
+    port_message,
+};
 use crate::check::HealthCheck;
 use crate::name::{Id, ServiceName};
-use crate::port::{PortRange, PortSet};
+use crate::port::{Port, PortRange, PortSet};
 use crate::service::{
-    Algorithm, Encapsulation, Forwarding, Layer4, Layer7, Listener, Method, Mode, Persistence,
-    PersistenceKey, Protocol, Scheduler, Strategy, Timeouts, VirtualService,
+    Algorithm, Encapsulation, Forwarding, GUE_PORT, Layer4, Layer7, Listener, Method, Mode,
+    Persistence, PersistenceKey, Protocol, Scheduler, Strategy, Timeouts, VirtualService,
 };
 use crate::violation::Violations;
 
@@ -40,6 +43,7 @@ pub fn virtual_service(
             None
         }
     };
+    let protocol = listener.as_ref().map_or(Protocol::Tcp, |listener| listener.protocol);
     let forwarding = forwarding(violations, message.forwarding.as_ref());
     let strategy = strategy(violations, message.strategy);
     let persistence = message
@@ -47,10 +51,9 @@ pub fn virtual_service(
         .as_ref()
         .map(|given| violations.within("persistence", |violations| persistence(violations, given)));
     let check = match &message.health_check {
-        Some(given) => {
-            violations.within("health_check", |violations| health_check(violations, given))
-        }
-        None => Some(HealthCheck::connect()),
+        Some(given) => violations
+            .within("health_check", |violations| health_check(violations, protocol, given)),
+        None => Some(HealthCheck::default_for(protocol)),
     };
     let fallback = message
         .fallback
@@ -114,7 +117,11 @@ fn listener(violations: &mut Violations, message: &pb::Listener) -> Option<Liste
         pb::listener::Protocol::Udp => Protocol::Udp,
         pb::listener::Protocol::Unspecified | pb::listener::Protocol::Tcp => Protocol::Tcp,
     };
-    Some(Listener { address: address?, ports: ports?, protocol })
+    let interface = match message.interface.as_str() {
+        "" => None,
+        name => Some(violations.check("interface", "INVALID_INTERFACE", name.parse())?),
+    };
+    Some(Listener { address: address?, ports: ports?, protocol, interface })
 }
 
 fn listener_message(listener: &Listener) -> pb::Listener {
@@ -126,6 +133,7 @@ fn listener_message(listener: &Listener) -> pb::Listener {
             Protocol::Udp => pb::listener::Protocol::Udp,
         }
         .into(),
+        interface: listener.interface.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -162,6 +170,7 @@ fn forwarding_message(forwarding: &Forwarding) -> WireForwarding {
 fn layer4(violations: &mut Violations, message: &pb::Layer4) -> Option<Layer4> {
     let encapsulation =
         choice::<WireEncapsulation>(violations, "encapsulation", message.encapsulation);
+    let tunnel_port = port(violations, "tunnel_port", message.tunnel_port)?;
     let method = match choice::<WireMethod>(violations, "method", message.method)? {
         WireMethod::Unspecified => {
             violations.add("method", "REQUIRED", "is required: DR, NAT, SNAT or TUNNEL");
@@ -172,7 +181,7 @@ fn layer4(violations: &mut Violations, message: &pb::Layer4) -> Option<Layer4> {
         WireMethod::Snat => Method::Snat,
         WireMethod::Tunnel => Method::Tunnel(match encapsulation? {
             WireEncapsulation::Unspecified | WireEncapsulation::Ipip => Encapsulation::Ipip,
-            WireEncapsulation::Gue => Encapsulation::Gue,
+            WireEncapsulation::Gue => Encapsulation::Gue(tunnel_port.or(Port::new(GUE_PORT))?),
             WireEncapsulation::Gre => Encapsulation::Gre,
         }),
     };
@@ -180,11 +189,28 @@ fn layer4(violations: &mut Violations, message: &pb::Layer4) -> Option<Layer4> {
     if !tunnelled && encapsulation? != WireEncapsulation::Unspecified {
         violations.add("encapsulation", "NEEDS_TUNNEL", "is only for method TUNNEL");
     }
+    if message.tunnel_port != 0 && !matches!(method, Method::Tunnel(Encapsulation::Gue(_))) {
+        violations.add("tunnel_port", "NEEDS_GUE", "is only for method TUNNEL, encapsulation GUE");
+    }
     let scheduler = scheduler(choice(violations, "scheduler", message.scheduler)?);
     let idle_timeout =
         duration(violations, "idle_timeout", message.idle_timeout, Duration::from_secs(1))
             .unwrap_or(HOUR);
-    Some(Layer4 { method, scheduler, idle_timeout })
+    let snat_address = match message.snat_address.as_str() {
+        "" => None,
+        given => Some(address(violations, "snat_address", given)?),
+    };
+    let default = Layer4::new(method);
+    let grace = duration(violations, "failure_grace", message.failure_grace, Duration::ZERO);
+    Some(Layer4 {
+        scheduler,
+        idle_timeout,
+        hash_ports: message.hash_ports,
+        one_packet: message.one_packet,
+        snat_address,
+        failure_grace: grace.unwrap_or(default.failure_grace),
+        ..default
+    })
 }
 
 fn scheduler(message: pb::layer4::Scheduler) -> Scheduler {
@@ -210,7 +236,7 @@ fn layer4_message(layer4: &Layer4) -> pb::Layer4 {
         Method::Nat => (WireMethod::Nat, WireEncapsulation::Unspecified),
         Method::Snat => (WireMethod::Snat, WireEncapsulation::Unspecified),
         Method::Tunnel(Encapsulation::Ipip) => (WireMethod::Tunnel, WireEncapsulation::Ipip),
-        Method::Tunnel(Encapsulation::Gue) => (WireMethod::Tunnel, WireEncapsulation::Gue),
+        Method::Tunnel(Encapsulation::Gue(_)) => (WireMethod::Tunnel, WireEncapsulation::Gue),
         Method::Tunnel(Encapsulation::Gre) => (WireMethod::Tunnel, WireEncapsulation::Gre),
     };
     let scheduler = match layer4.scheduler {
@@ -225,11 +251,20 @@ fn layer4_message(layer4: &Layer4) -> pb::Layer4 {
         Scheduler::NeverQueue => Wire::NeverQueue,
         Scheduler::WeightedOverflow => Wire::WeightedOverflow,
     };
+    let tunnel_port = match layer4.method {
+        Method::Tunnel(Encapsulation::Gue(port)) => Some(port),
+        _ => None,
+    };
     pb::Layer4 {
         method: method.into(),
         scheduler: scheduler.into(),
         encapsulation: encapsulation.into(),
         idle_timeout: Some(duration_message(layer4.idle_timeout)),
+        hash_ports: layer4.hash_ports,
+        one_packet: layer4.one_packet,
+        tunnel_port: port_message(tunnel_port),
+        snat_address: layer4.snat_address.map(|address| address.to_string()).unwrap_or_default(),
+        failure_grace: Some(duration_message(layer4.failure_grace)),
     }
 }
 

@@ -2,6 +2,7 @@ use gantry_proto::v1 as pb;
 use gantry_proto::v1::virtual_service::Forwarding;
 
 use super::{decode_plan, encode_plan, real_server, virtual_service, virtual_service_message};
+use crate::mark::Mark;
 use crate::plan::ServicePlan;
 use crate::violation::Violations;
 
@@ -12,6 +13,7 @@ fn dicom() -> pb::VirtualService {
             address: "10.12.1.100".into(),
             ports: vec!["104".into(), "11112".into()],
             protocol: 0,
+            interface: "eth0".into(),
         }),
         forwarding: Some(Forwarding::Layer4(pb::Layer4 {
             method: pb::layer4::Method::Dr.into(),
@@ -175,6 +177,6 @@ fn what_is_written_reads_back() {
         ..Default::default()
     };
     let server = real_server(&mut violations, name.server("a".parse().unwrap()), &server).unwrap();
-    let plan = ServicePlan { service, servers: vec![server] };
+    let plan = ServicePlan { service, servers: vec![server], mark: Some(Mark::FIRST) };
     assert_eq!(decode_plan(&encode_plan(&plan)).unwrap(), plan);
 }

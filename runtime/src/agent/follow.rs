@@ -264,7 +264,8 @@ impl<A: Apply> Follower<A> {
     }
 
     async fn retry_rejected(&self) {
-        let rejected: Vec<String> = self.force.lock().rejected.keys().cloned().collect();
+        let force = Arc::clone(&self.force);
+        let rejected = aside(move || force.lock().look_again()).await;
         if rejected.is_empty() {
             return;
         }
@@ -334,34 +335,52 @@ impl<A: Apply> Force<A> {
         for name in removed {
             self.rejected.remove(name);
             self.runs.remove(name);
-            if let Ok(name) = name.parse::<ServiceName>() {
-                self.apply.remove(&name);
-            }
         }
-        let mut again = Vec::new();
+        let removed: Vec<ServiceName> =
+            removed.iter().filter_map(|name| name.parse().ok()).collect();
         let alone = plans.len() == 1;
-        for (name, plan) in plans {
-            match self.put(&plan) {
-                Ok(()) => self.accept(name),
-                Err(rejection) if alone => self.reject(name, rejection),
-                Err(_) => again.push((name, plan)),
-            }
+        let mut refused = self.put(&removed, plans);
+        if !alone && !refused.is_empty() {
+            let again = refused.into_iter().map(|(name, plan, _)| (name, plan)).collect();
+            refused = self.put(&[], again);
         }
-        for (name, plan) in again {
-            match self.put(&plan) {
-                Ok(()) => self.accept(name),
-                Err(rejection) => self.reject(name, rejection),
-            }
+        for (name, _, rejection) in refused {
+            self.reject(name, rejection);
         }
     }
 
-    fn put(&mut self, plan: &[u8]) -> Result<(), Rejection> {
-        let plan = wire::decode_plan(plan).map_err(|why| Rejection {
-            reason: "UNREADABLE".to_owned(),
-            field: String::new(),
-            message: format!("this version of the agent cannot read it ({why}); update it"),
-        })?;
-        self.apply.put(plan)
+    /// Gives what was not taken.
+    fn put(
+        &mut self,
+        removed: &[ServiceName],
+        plans: Vec<(String, Bytes)>,
+    ) -> Vec<(String, Bytes, Rejection)> {
+        let (mut refused, mut given, mut readable) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, bytes) in plans {
+            match wire::decode_plan(&bytes) {
+                Ok(plan) => {
+                    given.push((name, bytes));
+                    readable.push(plan);
+                }
+                Err(why) => refused.push((name, bytes, unreadable(&why))),
+            }
+        }
+        let outcomes = self.apply.change(removed, readable);
+        for ((name, bytes), outcome) in given.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => self.accept(name),
+                Err(rejection) => refused.push((name, bytes, rejection)),
+            }
+        }
+        refused
+    }
+
+    /// Asks the agent what is in force no more; gives all that is to be tried again.
+    fn look_again(&mut self) -> Vec<String> {
+        for (name, rejection) in self.apply.ailing() {
+            self.reject(name.to_string(), rejection);
+        }
+        self.rejected.keys().cloned().collect()
     }
 
     fn accept(&mut self, service: String) {
@@ -389,6 +408,14 @@ impl<A: Apply> Force<A> {
             former_in_force: self.runs.contains(name),
         };
         self.rejected.iter().map(one).collect()
+    }
+}
+
+fn unreadable(why: &wire::PlanError) -> Rejection {
+    Rejection {
+        reason: "UNREADABLE".to_owned(),
+        field: String::new(),
+        message: format!("this version of the agent cannot read it ({why}); update it"),
     }
 }
 

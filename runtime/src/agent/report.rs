@@ -13,6 +13,7 @@ use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::agent::v1::agent_service_client::AgentServiceClient;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ pub(super) async fn run(
                 sequence: 0,
                 version: 0,
                 counters: Counters::default(),
+                condition: None,
+                answering: JoinSet::new(),
                 next_sample: Instant::now() + SAMPLE_INTERVAL,
                 sample_interval: SAMPLE_INTERVAL,
             };
@@ -76,6 +79,10 @@ struct Reporter {
     sequence: i64,
     version: u64,
     counters: Counters,
+    /// What was said of the machine last.
+    condition: Option<pb::Condition>,
+    /// Answers that are being looked for.
+    answering: JoinSet<pb::Answer>,
     next_sample: Instant,
     sample_interval: Duration,
 }
@@ -113,8 +120,8 @@ impl Reporter {
         &mut self,
         answers: &mut Streaming<pb::ReportResponse>,
     ) -> Result<Option<pb::ReportRequest>, Status> {
-        // All arms are cancel safe: `message` by tonic's documentation, `changed` by tokio's,
-        // `moved` by its own.
+        // All arms are cancel safe: `message` by tonic's documentation, `changed` and `join_next`
+        // by tokio's, `moved` by its own.
         tokio::select! {
             answer = answers.message() => match answer? {
                 Some(answer) => Ok(self.obey(&answer)),
@@ -133,6 +140,10 @@ impl Reporter {
                 self.version = news.version;
                 Ok(Some(self.message(|message| message.verdicts = news.verdicts)))
             }
+            Some(answer) = self.answering.join_next() => match answer {
+                Ok(answer) => Ok(Some(self.message(|message| message.answers = vec![answer]))),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            },
             () = tokio::time::sleep_until(self.next_sample) => Ok(Some(self.sample())),
         }
     }
@@ -161,10 +172,34 @@ impl Reporter {
         self.next_sample = Instant::now() + self.sample_interval;
         let samples = self.counters.news(self.observe.samples());
         let verdicts = self.observe.take_results(RESULTS);
+        let (condition, notices) = (self.changed_condition(), self.observe.take_notices());
         self.message(|message| {
             message.samples = Some(samples);
             message.verdicts = verdicts;
+            message.condition = condition;
+            message.notices = notices;
         })
+    }
+
+    /// What there is to say of the machine, if it differs from what was said.
+    fn changed_condition(&mut self) -> Option<pb::Condition> {
+        let now = self.observe.condition();
+        if self.condition.as_ref() == Some(&now) {
+            return None;
+        }
+        self.condition = Some(now.clone());
+        Some(now)
+    }
+
+    fn look_for_answers(&mut self, questions: &[pb::Question]) {
+        for pb::Question { id, ask } in questions.iter().cloned() {
+            // An agent that does not know the question says so, rather than nothing.
+            let observe = Arc::clone(&self.observe);
+            self.answering.spawn_blocking(move || match ask {
+                Some(ask) => pb::Answer { id, ..observe.answer(ask) },
+                None => pb::Answer { id, ..unknown_question() },
+            });
+        }
     }
 
     fn obey(&mut self, answer: &pb::ReportResponse) -> Option<pb::ReportRequest> {
@@ -174,6 +209,7 @@ impl Reporter {
         if answer.sample_changes {
             self.counters.send_changes();
         }
+        self.look_for_answers(&answer.questions);
         if answer.renew_certificate {
             self.way.renew();
         }
@@ -192,8 +228,11 @@ impl Reporter {
         let applied = self.unsaid();
         let samples = self.counters.whole(self.observe.samples());
         let agent = self.agent.clone();
+        let condition = self.observe.condition();
+        self.condition = Some(condition.clone());
         self.message(|message| {
             message.agent = Some(agent);
+            message.condition = Some(condition);
             message.applied = applied;
             message.verdicts = verdicts;
             message.samples = Some(samples);
@@ -206,5 +245,13 @@ impl Reporter {
         let mut message = pb::ReportRequest { sequence: self.sequence, ..Default::default() };
         fill(&mut message);
         message
+    }
+}
+
+fn unknown_question() -> pb::Answer {
+    pb::Answer {
+        refusal: "UNSUPPORTED".to_owned(),
+        message: "this version of the agent does not know the question: update it".to_owned(),
+        ..pb::Answer::default()
     }
 }
