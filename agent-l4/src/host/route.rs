@@ -3,13 +3,26 @@
 //! A [`Route`] is one blocking socket. It reads what the kernel has and adds or removes single host
 //! addresses; it changes no route, no rule and no interface.
 
+mod decode;
+mod encode;
+mod socket;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
+use rustix::io::Errno;
+use socket::Socket;
+
 /// An open rtnetlink socket.
 #[derive(Debug)]
-pub struct Route {}
+pub struct Route {
+    socket: Socket,
+}
 
 /// A network interface and the addresses on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,14 +76,14 @@ pub enum Family {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
-    #[error("rtnetlink does not take a request")]
+    #[error("rtnetlink does not take the request")]
     Send(#[source] io::Error),
     #[error("rtnetlink does not answer")]
     Receive(#[source] io::Error),
     #[error("rtnetlink answers what cannot be read: {0}")]
     Malformed(String),
     #[error("the kernel refuses to {action}")]
-    Refused { action: String, source: io::Error },
+    Refused { action: &'static str, source: Errno },
 }
 
 /// The tag of the addresses that Gantry adds: `G`. The kernel's own are 1 to 3.
@@ -78,47 +91,145 @@ pub const TAG: u8 = 0x47;
 
 impl Route {
     pub fn open() -> io::Result<Self> {
-        Ok(Self {})
+        Ok(Self { socket: Socket::open()? })
     }
 
     /// All interfaces, in the order of their index.
     pub fn interfaces(&mut self) -> Result<Vec<Interface>, RouteError> {
-        Ok(Vec::new())
+        let links = self.socket.dump("list interfaces", &encode::links())?;
+        let held = self.socket.dump("list addresses", &encode::addresses())?;
+        let mut interfaces = BTreeMap::new();
+        for link in links {
+            let interface = decode::interface(&link)?;
+            interfaces.insert(interface.index, interface);
+        }
+        for held in held {
+            let Some((index, held)) = decode::held(&held)? else { continue };
+            // An interface that came between the two lists is seen the next time.
+            if let Some(interface) = interfaces.get_mut(&index) {
+                interface.addresses.push(held);
+            }
+        }
+        Ok(interfaces.into_values().collect())
     }
 
-    /// Puts an address on an interface for `lifetime`, or for ever, or sets the lifetime of one that
-    /// is there.
+    /// Puts an address on an interface for `lifetime`, rounded up to seconds, or for ever. One that
+    /// is there gets the new lifetime.
+    ///
+    /// It is a host address (/32, /128) without a route of its own. An IPv6 address is usable at
+    /// once, without duplicate address detection (RFC 4862 section 5.4), and deprecated, so that
+    /// it is not chosen as a source (RFC 6724 section 5). An address that somebody else has put on
+    /// the interface as part of a network stays as it is.
     pub fn add_address(
         &mut self,
-        _index: u32,
-        _address: IpAddr,
-        _lifetime: Option<Duration>,
+        index: u32,
+        address: IpAddr,
+        lifetime: Option<Duration>,
     ) -> Result<(), RouteError> {
-        Ok(())
+        const ACTION: &str = "add an address";
+        let message = RouteNetlinkMessage::NewAddress(encode::held(index, address, lifetime));
+        if address.is_ipv6() {
+            // IPv6 replaces an address whatever its prefix: look before.
+            let added = self.socket.ask(ACTION, &message, NLM_F_CREATE | NLM_F_EXCL);
+            match refusal(&added) {
+                Some(Errno::EXIST) if self.prefix(index, address)? == Some(128) => {}
+                Some(Errno::EXIST) => return Ok(()),
+                _ => return added.map(drop),
+            }
+        }
+        self.socket.ask(ACTION, &message, NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
 
-    /// Takes an address that [`Route::add_address`] put there off an interface. It may be gone.
-    pub fn remove_address(&mut self, _index: u32, _address: IpAddr) -> Result<(), RouteError> {
-        Ok(())
+    /// Takes an address that [`Route::add_address`] put there off an interface. Both may be gone.
+    pub fn remove_address(&mut self, index: u32, address: IpAddr) -> Result<(), RouteError> {
+        let message = RouteNetlinkMessage::DelAddress(encode::held(index, address, None));
+        let removed = self.socket.ask("remove an address", &message, 0);
+        match refusal(&removed) {
+            Some(Errno::ADDRNOTAVAIL | Errno::NODEV | Errno::NXIO) => Ok(()),
+            _ => removed.map(drop),
+        }
     }
 
     /// Whether this machine takes packets to `address` itself.
-    pub fn is_local(&mut self, _address: IpAddr) -> Result<bool, RouteError> {
-        Ok(false)
+    pub fn is_local(&mut self, address: IpAddr) -> Result<bool, RouteError> {
+        let found = self.socket.ask("look up a route", &encode::route_to(address), 0);
+        match refusal(&found) {
+            // No route, one that forbids, and no such family: not local in any case.
+            Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL) => {
+                Ok(false)
+            }
+            Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) => Ok(false),
+            _ => found?.iter().try_fold(false, |local, route| Ok(local | decode::is_local(route)?)),
+        }
     }
 
+    /// What is known of other machines on the links of this one.
     pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, RouteError> {
-        Ok(Vec::new())
+        let listed = self.socket.dump("list neighbours", &encode::neighbours())?;
+        listed.iter().filter_map(|message| decode::neighbour(message).transpose()).collect()
     }
 
     /// The policy rules that select by packet mark.
     pub fn mark_rules(&mut self) -> Result<Vec<PolicyRule>, RouteError> {
-        Ok(Vec::new())
+        let mut rules = Vec::new();
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let listed = self.socket.dump("list policy rules", &encode::rules(family));
+            if let Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) = refusal(&listed) {
+                continue;
+            }
+            for message in listed? {
+                rules.extend(decode::mark_rule(family, &message)?);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// The prefix with which an IPv6 address is on an interface.
+    fn prefix(&mut self, index: u32, address: IpAddr) -> Result<Option<u8>, RouteError> {
+        let message = RouteNetlinkMessage::GetAddress(encode::held(index, address, None));
+        let found = self.socket.ask("look up an address", &message, 0);
+        if refusal(&found) == Some(Errno::ADDRNOTAVAIL) {
+            // It has gone since: it may be added.
+            return Ok(Some(128));
+        }
+        let found = found?.iter().map(|message| decode::held(message)).next().transpose()?;
+        Ok(found.flatten().map(|(_, held)| held.prefix))
     }
 }
 
 /// The interface to whose network `address` belongs: the longest prefix that is not one host's,
 /// interfaces that are up first. Never the loopback.
-pub fn interface_for(_interfaces: &[Interface], _address: IpAddr) -> Option<&Interface> {
-    None
+pub fn interface_for(interfaces: &[Interface], address: IpAddr) -> Option<&Interface> {
+    let near = interfaces.iter().filter(|interface| !interface.loopback).filter_map(|interface| {
+        let networks = interface.addresses.iter().filter(|held| held.is_in_network_of(address));
+        Some((interface, networks.map(|held| held.prefix).max()?))
+    });
+    near.max_by_key(|(interface, prefix)| (interface.up, *prefix, Reverse(interface.index)))
+        .map(|(interface, _)| interface)
 }
+
+impl Held {
+    /// Whether `address` is in the network that comes with this address. A host address has none.
+    fn is_in_network_of(&self, address: IpAddr) -> bool {
+        let (bits, differ) = match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (32, (own.to_bits() ^ other.to_bits()).leading_zeros())
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (128, (own.to_bits() ^ other.to_bits()).leading_zeros())
+            }
+            _ => return false,
+        };
+        self.prefix < bits && differ >= u32::from(self.prefix)
+    }
+}
+
+fn refusal<T>(answer: &Result<T, RouteError>) -> Option<Errno> {
+    match answer {
+        Err(RouteError::Refused { source, .. }) => Some(*source),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
