@@ -1,8 +1,6 @@
 //! The local feed: tells the verdicts to whoever listens on this machine, all of them first, then
 //! each change of conclusion.
 
-use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,21 +16,6 @@ use tracing::error;
 
 use crate::board::Board;
 use crate::words::messages;
-
-/// Opens the socket. One that was left by a process that died is taken over; one that is answered
-/// is somebody else's.
-pub fn open(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    if path.exists() {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        std::fs::remove_file(path)?;
-    }
-    UnixListener::bind(path)
-}
 
 /// Serves the feed until stopped.
 pub async fn serve(listener: UnixListener, board: Arc<Board>, stop: CancellationToken) {

@@ -11,7 +11,7 @@ use gantry_healthd::{feed, memory, orders};
 use gantry_model::agent::AgentKind;
 use gantry_runtime::agent::{self, AgentOptions};
 use gantry_runtime::log::LogOptions;
-use gantry_runtime::shell;
+use gantry_runtime::{local, shell};
 use gantry_runtime::tasks::{Ended, Tasks};
 
 /// Checks the real servers of an appliance's virtual services.
@@ -42,7 +42,7 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
     let held = agent::start(&mut tasks, AgentKind::Health, &options.agent, orders, sight).await?;
     memory::forget_others(&board, held.iter());
     let socket = &options.agent.feed;
-    let listener = feed::open(socket)
+    let listener = local::bind(socket)
         .with_context(|| format!("opening the feed's socket {}", socket.display()))?;
     tasks.start("feed", feed::serve(listener, Arc::clone(&board), tasks.stop()));
     tasks.start("memory", memory::keep(board, state, tasks.stop()));
