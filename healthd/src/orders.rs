@@ -3,6 +3,7 @@
 //! One task owns the schedule. A panic of a check task ends that task, and so the process: the
 //! service manager starts it again, and the verdicts stand meanwhile.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use gantry_model::name::ServiceName;
@@ -36,11 +37,12 @@ pub struct Sight(pub Arc<Board>);
 /// Makes the schedule; gives the end to order it by, and the task that runs it until stopped.
 pub fn run(
     board: Arc<Board>,
+    passage: Arc<Path>,
     stop: CancellationToken,
 ) -> (Orders, impl Future<Output = ()> + Send + 'static) {
     let (sender, mut receiver) = mpsc::channel(1024);
     let task = async move {
-        let mut schedule = Schedule::new(board);
+        let mut schedule = Schedule::new(board, passage);
         loop {
             // All arms are cancel safe: `recv` and `cancelled` by tokio's documentation, `guard`
             // by its own.

@@ -18,9 +18,12 @@ mod tls;
 mod testing;
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_model::check::Probe;
+use gantry_model::name::ServerName;
 use gantry_model::verdict::{CheckResult, Layer};
 use gantry_runtime::clock;
 
@@ -35,14 +38,25 @@ pub trait Ask: Clone + Send + Sync + 'static {
     fn ask(
         &self,
         probe: &Probe,
-        target: SocketAddr,
+        target: &Target,
         timeout: Duration,
     ) -> impl Future<Output = Result<CheckResult, OwnFault>> + Send;
 }
 
+/// What a check connects to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub address: SocketAddr,
+    /// The address is a virtual one, and is reached by way of this server.
+    pub through: Option<ServerName>,
+}
+
 /// Asks over the network, as [`run`] does.
-#[derive(Clone, Copy, Debug)]
-pub struct Network;
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The socket on which agent-l4 gives ways through real servers.
+    pub passage: Arc<Path>,
+}
 
 /// Why a check could not be made. That is this appliance's own fault and says nothing about the
 /// server, which must keep the state it is in.
@@ -69,11 +83,17 @@ impl Ask for Network {
     async fn ask(
         &self,
         probe: &Probe,
-        target: SocketAddr,
+        target: &Target,
         timeout: Duration,
     ) -> Result<CheckResult, OwnFault> {
+        let link = match &target.through {
+            None => Link::to(target.address),
+            Some(server) => {
+                Link::through(target.address, Arc::clone(&self.passage), server.clone())
+            }
+        };
         // Boxed: a server that waits for its next check, as most do, takes no room for one.
-        Box::pin(run(probe, target, timeout)).await
+        Box::pin(run_on(link, probe, timeout)).await
     }
 }
 
@@ -92,11 +112,14 @@ pub async fn run(
     target: SocketAddr,
     timeout: Duration,
 ) -> Result<CheckResult, OwnFault> {
+    run_on(Link::to(target), probe, timeout).await
+}
+
+async fn run_on(mut link: Link, probe: &Probe, timeout: Duration) -> Result<CheckResult, OwnFault> {
     if *probe == Probe::None {
         return Ok(not_checked());
     }
     let started = clock::monotonic();
-    let mut link = Link::to(target);
     let outcome = match tokio::time::timeout(timeout, ask(probe, &mut link)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(link.overdue()),

@@ -10,6 +10,7 @@ mod round;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::board::Board;
-use crate::probe::{Ask, Network};
+use crate::probe::{Ask, Network, Target};
 use round::Order;
 
 /// Between the first checks of two servers that arrive together.
@@ -39,9 +40,10 @@ pub struct Schedule<A = Network> {
 }
 
 impl Schedule {
-    /// A schedule that asks over the network and concludes on `board`.
-    pub fn new(board: Arc<Board>) -> Self {
-        Self::asking(Network, board)
+    /// A schedule that asks over the network and concludes on `board`; `passage` is where agent-l4
+    /// gives ways through real servers.
+    pub fn new(board: Arc<Board>, passage: Arc<Path>) -> Self {
+        Self::asking(Network { passage }, board)
     }
 }
 
@@ -111,11 +113,17 @@ impl<A: Ask> Schedule<A> {
     }
 }
 
-/// The address to check: the check's own port, else the server's, else the listener's first.
-pub fn target(service: &VirtualService, server: &RealServer) -> SocketAddr {
+/// What is checked: the check's own port, else the server's, else the listener's first; or the
+/// virtual address, by way of the server.
+pub fn target(service: &VirtualService, server: &RealServer) -> Target {
+    if service.check.through_virtual_address {
+        let listener = &service.listener;
+        let address = SocketAddr::new(listener.address, listener.ports.first().get());
+        return Target { address, through: Some(server.name.clone()) };
+    }
     let port = service.check.port.or(server.endpoint.port);
     let port = port.unwrap_or_else(|| service.listener.ports.first());
-    SocketAddr::new(server.endpoint.address, port.get())
+    Target { address: SocketAddr::new(server.endpoint.address, port.get()), through: None }
 }
 
 fn replace(current: &mut Order, order: Order) -> bool {

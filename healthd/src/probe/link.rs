@@ -3,13 +3,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use gantry_model::name::ServerName as ServerId;
 use gantry_model::verdict::Layer;
+use gantry_runtime::passage;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::failure::Failure;
 use super::tls;
@@ -20,6 +24,8 @@ const LAST_WORDS: u64 = 64 * 1024;
 /// One check's connection, open or not.
 pub(super) struct Link {
     target: SocketAddr,
+    /// By way of which server, and who gives such ways.
+    through: Option<(Arc<Path>, ServerId)>,
     layer: Layer,
     /// What the check is doing, as in "timed out ...".
     doing: &'static str,
@@ -46,7 +52,14 @@ impl Goodbye {
 impl Link {
     pub(super) fn to(target: SocketAddr) -> Self {
         let (layer, doing) = (Layer::Connection, "connecting");
-        Self { target, layer, doing, stream: None, goodbye: Goodbye::NONE }
+        Self { target, through: None, layer, doing, stream: None, goodbye: Goodbye::NONE }
+    }
+
+    /// The same to a virtual address, by way of one real server.
+    pub(super) fn through(target: SocketAddr, passage: Arc<Path>, server: ServerId) -> Self {
+        let doing = "connecting to the virtual address through the server: does it accept traffic \
+                     for that address?";
+        Self { through: Some((passage, server)), doing, ..Self::to(target) }
     }
 
     pub(super) fn target(&self) -> SocketAddr {
@@ -76,9 +89,18 @@ impl Link {
 
     /// Connects over TCP.
     pub(super) async fn connect(&mut self) -> Result<(), Failure> {
-        let stream = dial(self.target).await?;
+        let stream = self.dial().await?;
         self.stream = Some(Box::new(stream));
         Ok(())
+    }
+
+    async fn dial(&mut self) -> Result<Prompt, Failure> {
+        let Some((passage, server)) = &self.through else {
+            return prompt(TcpStream::connect(self.target).await);
+        };
+        let socket = passage::ask(passage, server).await;
+        let socket = socket.map_err(|error| Failure::Own(error.to_string()))?;
+        prompt(TcpSocket::from_std_stream(socket.into()).connect(self.target).await)
     }
 
     /// Connects, and speaks TLS if `tls`. The server is known by its address.
@@ -91,7 +113,7 @@ impl Link {
 
     /// Connects and speaks TLS to a server known as `name`.
     pub(super) async fn connect_tls(&mut self, name: ServerName<'static>) -> Result<(), Failure> {
-        let stream = dial(self.target).await?;
+        let stream = self.dial().await?;
         self.layer = Layer::Tls;
         self.doing = "in the TLS handshake";
         let shaken = tls::connector().connect(name, stream).await;
@@ -121,8 +143,8 @@ impl Link {
     }
 }
 
-async fn dial(target: SocketAddr) -> Result<Prompt, Failure> {
-    let stream = TcpStream::connect(target).await.map_err(|error| Failure::connecting(&error))?;
+fn prompt(connected: io::Result<TcpStream>) -> Result<Prompt, Failure> {
+    let stream = connected.map_err(|error| Failure::connecting(&error))?;
     stream.set_nodelay(true).map_err(|error| Failure::connecting(&error))?;
     Ok(Prompt(stream))
 }

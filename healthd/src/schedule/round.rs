@@ -1,6 +1,5 @@
 //! The rounds of one real server: wait, ask, hear, conclude.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -11,12 +10,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::board::Seat;
-use crate::probe::Ask;
+use crate::probe::{Ask, Target};
 
 /// Whom to ask, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Order {
-    pub(super) target: SocketAddr,
+    pub(super) target: Target,
     pub(super) check: Arc<HealthCheck>,
 }
 
@@ -65,7 +64,7 @@ impl<A: Ask> Rounds<A> {
         sleep_until(self.due).await;
         let check = &order.check;
         let started = Instant::now();
-        let heard = self.ask.ask(&check.probe, order.target, check.timeout).await;
+        let heard = self.ask.ask(&check.probe, &order.target, check.timeout).await;
         // Not earlier: a check that a changed order cut short is made again at once.
         self.due = started + check.interval;
         match heard {

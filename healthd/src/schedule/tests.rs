@@ -40,10 +40,10 @@ impl Ask for Told {
     async fn ask(
         &self,
         _probe: &Probe,
-        target: SocketAddr,
+        target: &Target,
         _timeout: Duration,
     ) -> Result<CheckResult, OwnFault> {
-        let (port, takes) = (target.port(), self.0.lock().takes);
+        let (port, takes) = (target.address.port(), self.0.lock().takes);
         self.0.lock().asked.push((port, Instant::now()));
         let under_way = *self.0.lock().under_way.entry(port).and_modify(|n| *n += 1).or_insert(1);
         assert_eq!(under_way, 1, "one check of a server at a time");
@@ -85,11 +85,7 @@ fn service(check: HealthCheck) -> VirtualService {
             protocol: Protocol::Tcp,
             interface: None,
         },
-        forwarding: Forwarding::Layer4(Layer4 {
-            method: Method::Nat,
-            scheduler: Scheduler::RoundRobin,
-            idle_timeout: SECOND,
-        }),
+        forwarding: Forwarding::Layer4(Layer4::new(Method::Nat)),
         strategy: Strategy::Balance,
         persistence: None,
         check,
@@ -129,11 +125,15 @@ fn healthy(board: &Board, number: u16) -> Option<bool> {
 #[test]
 fn the_checks_own_port_comes_first() {
     let (mut service, mut server) = (service(check()), server(11112));
-    assert_eq!(target(&service, &server).to_string(), "192.0.2.2:11112");
+    assert_eq!(target(&service, &server).address.to_string(), "192.0.2.2:11112");
     server.endpoint.port = None;
-    assert_eq!(target(&service, &server).to_string(), "192.0.2.2:104");
+    assert_eq!(target(&service, &server).address.to_string(), "192.0.2.2:104");
     service.check.port = Some(port(8042));
-    assert_eq!(target(&service, &server).to_string(), "192.0.2.2:8042");
+    assert_eq!(target(&service, &server).address.to_string(), "192.0.2.2:8042");
+    service.check.through_virtual_address = true;
+    let through = target(&service, &server);
+    assert_eq!(through.address.to_string(), "192.0.2.1:104");
+    assert_eq!(through.through, Some(server.name));
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,7 +273,8 @@ async fn the_appliances_own_faults_are_held_against_nobody() {
 async fn a_restart_changes_nobodys_state() {
     let told = Told::default();
     told.down(1, true);
-    let last = told.ask(&Probe::None, "192.0.2.2:9".parse().unwrap(), SECOND).await.unwrap();
+    let at = Target { address: "192.0.2.2:9".parse().unwrap(), through: None };
+    let last = told.ask(&Probe::None, &at, SECOND).await.unwrap();
     let before = Verdict { server: server(1).name, healthy: true, since: last.at, last };
     let board = Board::new([before]);
     let mut schedule = Schedule::asking(told.clone(), Arc::clone(&board));
@@ -296,7 +297,7 @@ async fn without_a_check_a_server_is_healthy_at_once() {
     let before = Verdict { server: server(1).name, healthy: false, since: last.at, last };
     let board = Board::new([before]);
     let mut changes = board.subscribe();
-    let mut schedule = Schedule::new(Arc::clone(&board));
+    let mut schedule = Schedule::new(Arc::clone(&board), Path::new("nowhere.sock").into());
     schedule.put(&service(HealthCheck { probe: Probe::None, ..check() }), &[server(1)]);
     changes.changed().await.unwrap();
     let verdict = board.verdict(&server(1).name).unwrap();
@@ -310,12 +311,7 @@ async fn a_panic_in_a_check_is_the_owners_panic() {
     #[derive(Clone)]
     struct Broken;
     impl Ask for Broken {
-        async fn ask(
-            &self,
-            _: &Probe,
-            _: SocketAddr,
-            _: Duration,
-        ) -> Result<CheckResult, OwnFault> {
+        async fn ask(&self, _: &Probe, _: &Target, _: Duration) -> Result<CheckResult, OwnFault> {
             panic!("a probe's bug")
         }
     }
