@@ -10,12 +10,20 @@
 //! There is deliberately no way to flush the table: it would cut every patient's images off, and
 //! takes along the services of others.
 
+mod attribute;
+mod batch;
 mod client;
 mod daemon;
+mod decode;
 mod destination;
+mod encode;
 mod error;
+mod message;
 mod operation;
+mod reading;
 mod service;
+mod socket;
+mod uapi;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -15,8 +15,8 @@ pub struct DestinationKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
     Masquerade,
-    /// Up this machine's own stack. The kernel reports it in place of any other method for an
-    /// address of this machine, so it is no difference there.
+    /// Up this machine's own stack. Some kernels report it in place of any other method for an
+    /// address of this machine, where it makes no difference.
     Local,
     Tunnel(Tunnel),
     DirectRouting,

@@ -34,3 +34,28 @@ impl fmt::Display for Failure {
         f.write_str(&self.message)
     }
 }
+
+impl Operation {
+    /// What a refusal means.
+    pub(super) fn refusal(&self, errno: Errno) -> String {
+        let service =
+            matches!(self, Self::AddService(_) | Self::SetService(_) | Self::DeleteService(_));
+        match errno {
+            Errno::SRCH => "no such service".to_owned(),
+            Errno::NOENT if service => "the kernel has no such scheduler".to_owned(),
+            Errno::NOENT => "no such server".to_owned(),
+            Errno::EXIST if service => "the service exists already".to_owned(),
+            Errno::EXIST => "the server exists already".to_owned(),
+            errno => described(errno),
+        }
+    }
+}
+
+pub(super) fn described(errno: Errno) -> String {
+    match errno {
+        Errno::PERM => "IPVS needs CAP_NET_ADMIN".to_owned(),
+        Errno::SRCH => "there is none".to_owned(),
+        Errno::EXIST => "there is one already".to_owned(),
+        errno => errno.to_string(),
+    }
+}
