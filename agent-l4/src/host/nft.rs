@@ -5,6 +5,12 @@
 //! changed by the program `nft`; a change is one transaction. Tables of others are read to find
 //! those that set marks too, and never touched.
 
+mod decode;
+mod encode;
+mod foreign;
+mod program;
+mod skeleton;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -63,16 +69,34 @@ pub enum NftError {
 
 /// The table as it is. Absent: it is not there.
 pub fn read() -> Result<Option<Listed>, NftError> {
-    Ok(None)
+    match program::run(&["-n", "-j", "list", "table", skeleton::FAMILY, skeleton::TABLE], None) {
+        Ok(listed) => decode::listed(&listed).map(Some),
+        Err(NftError::Refused(words)) if words.contains(NO_SUCH) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the table do `after`, in one transaction. `before` is what it does now; absent, the table is
-/// made anew. Counters of what stays go on counting.
-pub fn change(_before: Option<&Rules>, _after: &Rules) -> Result<(), NftError> {
-    Ok(())
+/// made anew, whatever was there. Counters of what stays go on counting.
+///
+/// The chain that translates sources is there only while there are sources: with it, the kernel
+/// tracks every connection of the machine.
+pub fn change(before: Option<&Rules>, after: &Rules) -> Result<(), NftError> {
+    let Some(transaction) = encode::transaction(before, after) else { return Ok(()) };
+    program::run(&["-j", "-f", "-"], Some(transaction.to_string().as_bytes())).map(drop)
 }
 
-/// The rules in tables of others that set the packet mark before IPVS sees the packet.
+/// The rules in tables of others that set the packet mark before IPVS sees the packet, in nft's
+/// words: `table inet firewall, chain pre: meta mark set 0x00000001`.
+///
+/// What the old iptables (`iptables-legacy`) has set does not show.
 pub fn foreign_marks() -> Result<Vec<String>, NftError> {
-    Ok(Vec::new())
+    let ruleset = program::run(&["-n", "-s", "list", "ruleset"], None)?;
+    Ok(foreign::marks(&ruleset))
 }
+
+/// What nft says of a table that is not there: `strerror(ENOENT)`.
+const NO_SUCH: &str = "No such file or directory";
+
+#[cfg(test)]
+mod tests;

@@ -116,8 +116,8 @@ impl Route {
     /// Puts an address on an interface for `lifetime`, rounded up to seconds, or for ever. One that
     /// is there gets the new lifetime.
     ///
-    /// It is a host address (/32, /128) without a route of its own. An IPv6 address is usable at
-    /// once, without duplicate address detection (RFC 4862 section 5.4), and deprecated, so that
+    /// It is a host address (/32, /128) without a route of its own. An IPv6 address is taken into
+    /// use without duplicate address detection (RFC 4862 section 5.4), and deprecated, so that
     /// it is not chosen as a source (RFC 6724 section 5). An address that somebody else has put on
     /// the interface as part of a network stays as it is.
     pub fn add_address(

@@ -40,7 +40,8 @@ pub(super) fn interface(body: &[u8]) -> Result<Interface, RouteError> {
         name,
         hardware,
         up: header.flags.contains(LinkFlags::Up),
-        running: header.flags.contains(LinkFlags::Running),
+        // The kernel notes a lost carrier at once, and draws its conclusions up to a second later.
+        running: header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
         loopback: header.flags.contains(LinkFlags::Loopback),
         addresses: Vec::new(),
     })
