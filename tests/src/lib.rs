@@ -13,6 +13,7 @@ pub mod buf;
 pub mod dcmtk;
 pub mod disk;
 pub mod forge;
+pub mod lab;
 pub mod modality;
 pub mod orthanc;
 pub mod own_ca;
@@ -24,6 +25,7 @@ pub mod sqlite;
 pub mod wait;
 
 pub use block::Block;
+pub use lab::Lab;
 pub use process::Process;
 pub use site::Site;
 pub use wait::eventually;
