@@ -85,11 +85,7 @@ fn service(check: HealthCheck) -> VirtualService {
             protocol: Protocol::Tcp,
             interface: None,
         },
-        forwarding: Forwarding::Layer4(Layer4 {
-            method: Method::Nat,
-            scheduler: Scheduler::RoundRobin,
-            idle_timeout: SECOND,
-        }),
+        forwarding: Forwarding::Layer4(Layer4::new(Method::Nat)),
         strategy: Strategy::Balance,
         persistence: None,
         check,
