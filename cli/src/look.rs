@@ -261,6 +261,7 @@ mod tests {
             address: "fd00::1".into(),
             ports: vec!["104".into(), "8000-8010".into()],
             protocol: v1::listener::Protocol::Udp.into(),
+            ..Default::default()
         };
         let service = v1::VirtualService { listener: Some(listener), ..Default::default() };
         assert_eq!(listens_on(&service), "[fd00::1]:104,8000-8010/udp");

@@ -85,6 +85,7 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
             .fold(0, i64::saturating_add),
         rejections,
         stale,
+        ..Default::default()
     }
 }
 
@@ -116,6 +117,7 @@ pub fn real_server(server: &RealServer, facts: Facts<'_>) -> pb::RealServerStatu
         last_check_time: verdict.map(|verdict| timestamp_message(verdict.last.at)),
         last_check_layer: verdict.map(|verdict| verdict.last.layer.to_string()).unwrap_or_default(),
         stale: silent(&checkers),
+        ..Default::default()
     }
 }
 
@@ -144,6 +146,7 @@ pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatu
                 .map(|shown| timestamp_message(shown.expire_time)),
             held_removal_count: held.map_or(0, |held| held.removal_count),
             held_revision: held.and_then(|held| held.revision).map(shown).unwrap_or_default(),
+            ..Default::default()
         }
     })
     .collect()

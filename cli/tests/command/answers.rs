@@ -172,6 +172,27 @@ impl BalancerService for State {
         self.note("OnlineRealServer", request.get_ref());
         self.server(&request.into_inner().name).map(Response::new)
     }
+
+    async fn list_persistence_entries(
+        &self,
+        _: Request<v1::ListPersistenceEntriesRequest>,
+    ) -> Answer<v1::ListPersistenceEntriesResponse> {
+        not_here()
+    }
+
+    async fn delete_persistence_entry(
+        &self,
+        _: Request<v1::DeletePersistenceEntryRequest>,
+    ) -> Answer<()> {
+        not_here()
+    }
+
+    async fn list_connections(
+        &self,
+        _: Request<v1::ListConnectionsRequest>,
+    ) -> Answer<v1::ListConnectionsResponse> {
+        not_here()
+    }
 }
 
 #[tonic::async_trait]

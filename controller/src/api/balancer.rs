@@ -23,6 +23,11 @@ fn answer<T>(result: Result<T, ApiError>) -> Result<Response<T>, Status> {
     Ok(Response::new(result?))
 }
 
+fn nobody_asked() -> ApiError {
+    let message = "no agent can be asked yet".to_owned();
+    ApiError::Unavailable { reason: "NO_AGENT", message }
+}
+
 #[tonic::async_trait]
 impl BalancerService for Calls {
     async fn list_virtual_services(
@@ -129,6 +134,27 @@ impl BalancerService for Calls {
     ) -> Result<Response<pb::RealServer>, Status> {
         let (actor, request) = parts(request);
         answer(servers::online(&self.control, actor, request).await)
+    }
+
+    async fn list_persistence_entries(
+        &self,
+        _: Request<pb::ListPersistenceEntriesRequest>,
+    ) -> Result<Response<pb::ListPersistenceEntriesResponse>, Status> {
+        answer(Err(nobody_asked()))
+    }
+
+    async fn delete_persistence_entry(
+        &self,
+        _: Request<pb::DeletePersistenceEntryRequest>,
+    ) -> Result<Response<()>, Status> {
+        answer(Err(nobody_asked()))
+    }
+
+    async fn list_connections(
+        &self,
+        _: Request<pb::ListConnectionsRequest>,
+    ) -> Result<Response<pb::ListConnectionsResponse>, Status> {
+        answer(Err(nobody_asked()))
     }
 }
 

@@ -48,6 +48,11 @@ pub(super) enum ApiError {
         subject: String,
         message: String,
     },
+    /// Nobody is there who could do it, or who would know.
+    Unavailable {
+        reason: &'static str,
+        message: String,
+    },
     Unauthenticated,
     Denied {
         why: String,
@@ -129,6 +134,9 @@ impl From<ApiError> for Status {
                 let mut details = info(reason, &[("subject", &subject)]);
                 details.add_precondition_failure_violation(reason, subject, message.clone());
                 Self::with_error_details(Code::FailedPrecondition, message, details)
+            }
+            ApiError::Unavailable { reason, message } => {
+                Self::with_error_details(Code::Unavailable, message, info(reason, &[]))
             }
             ApiError::Unauthenticated => {
                 let message = "a client certificate is needed: appliances get one with `gantry \

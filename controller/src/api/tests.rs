@@ -5,6 +5,7 @@ use gantry_model::service::VirtualService;
 use gantry_model::violation::Violations;
 use gantry_model::wire;
 use gantry_proto::v1 as pb;
+use pb::config_service_server::ConfigService;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -19,7 +20,7 @@ fn service(id: usize, port: usize) -> VirtualService {
         listener: Some(pb::Listener {
             address: format!("10.0.0.{}", id + 1),
             ports: vec![port.to_string()],
-            protocol: 0,
+            ..Default::default()
         }),
         forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
         ..Default::default()
@@ -66,4 +67,39 @@ async fn changes_are_published_in_the_order_of_their_revisions() {
     }
     assert_eq!(agent.hash(), shelf.hash());
     assert_eq!(agent.revision(), control.state().revision);
+}
+
+/// A service that was deleted needs a mark again when a rollback brings it back.
+#[tokio::test]
+async fn a_service_that_is_rolled_back_to_has_a_mark_again() {
+    let (api, _dir) = testing::api().await;
+    testing::create_cluster(&api).await;
+    let name = cluster().service("pacs".parse().unwrap());
+    let layer4 = pb::Layer4 { method: pb::layer4::Method::Nat.into(), ..Default::default() };
+    let message = pb::VirtualService {
+        listener: Some(pb::Listener {
+            address: "10.0.0.4".into(),
+            ports: vec!["104".into(), "11112".into()],
+            ..Default::default()
+        }),
+        forwarding: Some(pb::virtual_service::Forwarding::Layer4(layer4)),
+        persistence: Some(pb::Persistence::default()),
+        ..Default::default()
+    };
+    let service = wire::virtual_service(&mut Violations::new(), name.clone(), &message).unwrap();
+    write(&api.control, Write::PutService(Box::new(service))).await;
+    let mark = || api.control.state().service(&name).and_then(|service| service.mark);
+    assert!(mark().is_some());
+    let before = api.control.state().revision.to_string();
+    write(&api.control, Write::DeleteService(name.clone())).await;
+    assert_eq!(mark(), None);
+    let request = pb::RollbackConfigRequest { revision: before, ..Default::default() };
+    ConfigService::rollback_config(&api, tonic::Request::new(request)).await.unwrap();
+    assert!(mark().is_some());
+    let shelf = api.control.publisher.shelf(&cluster(), AgentKind::L4).unwrap();
+    let mut agent = Desired::default();
+    agent.take(shelf.update_from(None)).unwrap();
+    let plans = agent.services().values().map(|plan| wire::decode_plan(plan).unwrap());
+    let plans: Vec<_> = plans.collect();
+    assert_eq!(plans[0].mark, mark(), "and the agents are told");
 }

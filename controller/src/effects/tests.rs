@@ -29,7 +29,7 @@ impl Site {
             listener: Some(pb::Listener {
                 address: "10.0.0.1".into(),
                 ports: vec!["104".into(), "8000-8010".into()],
-                protocol: 0,
+                ..Default::default()
             }),
             forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
             ..Default::default()

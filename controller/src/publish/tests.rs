@@ -1,4 +1,5 @@
 use gantry_model::desired::Desired;
+use gantry_model::service::{Persistence, PersistenceKey};
 use gantry_model::violation::Violations;
 use gantry_proto::v1 as pb;
 
@@ -30,13 +31,14 @@ fn put(state: &mut State, id: &str, port: u16) -> ServiceName {
         listener: Some(pb::Listener {
             address: "10.0.0.1".into(),
             ports: vec![port.to_string()],
-            protocol: 0,
+            ..Default::default()
         }),
         forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
         ..Default::default()
     };
     let config = wire::virtual_service(&mut Violations::new(), name.clone(), &message).unwrap();
     let service = Service {
+        mark: None,
         config,
         uid: id.to_owned(),
         number: state.revision.number,
@@ -143,9 +145,18 @@ fn what_does_not_concern_an_agent_does_not_move_it() {
     publisher.publish(&state, std::slice::from_ref(&a));
     assert_eq!(l7.revision().number, 5, "the same plan again is no news");
     put(&mut state, "a", 81);
-    publisher.publish(&state, &[a]);
+    publisher.publish(&state, std::slice::from_ref(&a));
     assert_eq!(l7.revision().number, 6);
-    assert_eq!(l4.revision().number, 5);
+    assert_eq!(l4.revision().number, 6, "what it listens on is brought up by agent-l4");
+    state.revision.number = 7;
+    let mut service = state.services.get(&a).unwrap().as_ref().clone();
+    let timeout = std::time::Duration::from_secs(60);
+    service.config.persistence =
+        Some(Persistence { key: PersistenceKey::SourceIp, timeout, prefix: None });
+    state.services.insert_mut(a.clone(), Arc::new(service));
+    publisher.publish(&state, &[a]);
+    assert_eq!(l7.revision().number, 7);
+    assert_eq!(l4.revision().number, 6, "the rest of a layer 7 service is not its own");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Scene {
             listener: Some(pb::Listener {
                 address: "10.0.0.1".into(),
                 ports: vec!["104".into()],
-                protocol: 0,
+                ..Default::default()
             }),
             forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
             ..Default::default()
@@ -61,6 +61,7 @@ impl Scene {
         let service = Service {
             config,
             uid: String::new(),
+            mark: None,
             number: 1,
             create_time: Timestamp::UNIX_EPOCH,
             update_time: Timestamp::UNIX_EPOCH,

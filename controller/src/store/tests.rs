@@ -19,7 +19,7 @@ fn service(id: &str, port: u16) -> VirtualService {
         listener: Some(pb::Listener {
             address: "10.0.0.1".into(),
             ports: vec![port.to_string()],
-            protocol: 0,
+            ..Default::default()
         }),
         forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
         ..Default::default()
@@ -32,6 +32,36 @@ fn server(service: &str, id: &str) -> RealServer {
     let endpoint = Some(pb::Endpoint { address: "10.0.0.9".into(), port: 104 });
     let message = pb::RealServer { endpoint, ..Default::default() };
     wire::real_server(&mut Violations::new(), name, &message).unwrap()
+}
+
+/// At layer 4, on two ports, which persistence holds together if there is any.
+fn marked(id: &str, port: u16, persistence: bool) -> VirtualService {
+    let name = cluster().service(id.parse().unwrap());
+    let layer4 = pb::Layer4 { method: pb::layer4::Method::Nat.into(), ..Default::default() };
+    let message = pb::VirtualService {
+        listener: Some(pb::Listener {
+            address: "10.0.0.4".into(),
+            ports: vec![port.to_string(), (port + 1).to_string()],
+            ..Default::default()
+        }),
+        forwarding: Some(pb::virtual_service::Forwarding::Layer4(layer4)),
+        persistence: persistence.then(pb::Persistence::default),
+        ..Default::default()
+    };
+    wire::virtual_service(&mut Violations::new(), name, &message).unwrap()
+}
+
+fn put_marked(id: &str, port: u16) -> Write {
+    Write::PutService(Box::new(marked(id, port, true)))
+}
+
+/// The services that have marks, with those.
+fn marks(store: &Store) -> Vec<(String, u32)> {
+    let state = store.state();
+    let marked = state.services().filter_map(|service| {
+        Some((service.config.name.service.to_string(), service.mark?.get() - 0x4700_0000))
+    });
+    marked.collect()
 }
 
 fn put_service(id: &str, port: u16) -> Write {
@@ -84,6 +114,63 @@ async fn what_was_committed_is_there_after_a_restart() {
     let again = open(&dir).await;
     assert_eq!(shape(&again.state()), shape(&before));
     assert_eq!(again.state().service(&service("a", 104).name).unwrap().newest_number(), 2);
+}
+
+#[tokio::test]
+async fn a_mark_is_given_where_one_is_needed_and_stays_with_the_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    let plain = Write::PutService(Box::new(marked("c", 300, false)));
+    let writes = vec![made, put_service("a", 104), put_marked("b", 200), plain];
+    write(&store, writes).await.unwrap();
+    assert_eq!(marks(&store), [("b".to_owned(), 1)], "the others need none");
+    write(&store, vec![put_marked("c", 300), put_marked("d", 400)]).await.unwrap();
+    let given = [("b".to_owned(), 1), ("c".to_owned(), 2), ("d".to_owned(), 3)];
+    assert_eq!(marks(&store), given);
+    let needless = Write::PutService(Box::new(marked("c", 300, false)));
+    write(&store, vec![needless, put_marked("b", 210)]).await.unwrap();
+    assert_eq!(marks(&store), given, "a change takes none away");
+    drop(store);
+    let store = open(&dir).await;
+    assert_eq!(marks(&store), given, "nor does a restart");
+    write(&store, vec![put_marked("c", 300)]).await.unwrap();
+    assert_eq!(marks(&store), given);
+}
+
+#[tokio::test]
+async fn a_mark_goes_with_its_service_and_one_is_given_when_it_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    write(&store, vec![made, put_marked("a", 200), put_marked("b", 300)]).await.unwrap();
+    write(&store, vec![Write::DeleteService(marked("a", 200, true).name)]).await.unwrap();
+    assert_eq!(marks(&store), [("b".to_owned(), 2)]);
+    write(&store, vec![put_marked("a", 200)]).await.unwrap();
+    assert_eq!(marks(&store), [("a".to_owned(), 3), ("b".to_owned(), 2)], "a fresh one");
+    let swap = vec![Write::DeleteService(marked("a", 200, true).name), put_marked("c", 200)];
+    write(&store, swap).await.unwrap();
+    assert_eq!(marks(&store).len(), 2, "also within one change");
+}
+
+#[tokio::test]
+async fn marks_that_ran_out_at_the_top_are_found_below() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    write(&store, vec![made, put_marked("a", 200), put_marked("b", 300)]).await.unwrap();
+    let move_up = "UPDATE virtual_services SET mark = 1207959551 WHERE id = 'b'";
+    sqlx::query(move_up).execute(&*store.writer.lock().await).await.unwrap();
+    drop(store);
+    let store = open(&dir).await;
+    assert_eq!(marks(&store), [("a".to_owned(), 1), ("b".to_owned(), 0x00ff_ffff)]);
+    write(&store, vec![put_marked("c", 400)]).await.unwrap();
+    assert_eq!(marks(&store)[2], ("c".to_owned(), 2), "after the first");
+    write(&store, vec![Write::DeleteService(marked("a", 200, true).name)]).await.unwrap();
+    write(&store, vec![put_marked("d", 500)]).await.unwrap();
+    let given: std::collections::BTreeSet<_> =
+        marks(&store).into_iter().map(|(_, mark)| mark).collect();
+    assert_eq!(given.len(), 3, "{given:?}");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ fn service(id: &str, address: &str, ports: &[&str], forwarding: Wire) -> Virtual
     let name = format!("clusters/main/virtualServices/{id}").parse().unwrap();
     let ports = ports.iter().map(|port| (*port).to_owned()).collect();
     let message = pb::VirtualService {
-        listener: Some(pb::Listener { address: address.to_owned(), ports, protocol: 0 }),
+        listener: Some(pb::Listener { address: address.to_owned(), ports, ..Default::default() }),
         forwarding: Some(forwarding),
         ..Default::default()
     };
@@ -98,7 +98,7 @@ fn wrong(forwarding: Wire, change: impl FnOnce(&mut pb::VirtualService)) -> Vec<
         listener: Some(pb::Listener {
             address: "10.0.0.1".into(),
             ports: vec!["104".into()],
-            protocol: 0,
+            ..Default::default()
         }),
         forwarding: Some(forwarding),
         ..Default::default()
@@ -172,6 +172,93 @@ fn parts_that_need_each_other() {
         it.persistence = Some(pb::Persistence { key, prefix_length: 24, ..Default::default() });
     });
     assert_eq!(found, ["persistence.prefix_length NEEDS_SOURCE_IP"]);
+}
+
+#[test]
+fn parts_of_layer_4_fit_each_other() {
+    use pb::layer4::Method::{Dr, Nat, Snat, Tunnel};
+    use pb::layer4::Scheduler::{MaglevHash, WeightedRoundRobin};
+    type Change = fn(&mut pb::VirtualService, &mut pb::Layer4);
+    let udp = |it: &mut pb::VirtualService| {
+        it.listener.as_mut().unwrap().set_protocol(pb::listener::Protocol::Udp);
+    };
+    let asks = |it: &mut pb::VirtualService, port| {
+        let check = it.health_check.get_or_insert_default();
+        (check.through_virtual_address, check.port) = (true, port);
+    };
+    let cases: &[(pb::layer4::Method, Change, bool, Option<i32>, &str)] = &[
+        (Nat, |_, _| {}, false, None, ""),
+        (Nat, |_, it| (it.hash_ports = true, it.set_scheduler(MaglevHash)).1, false, None, ""),
+        (
+            Nat,
+            |_, it| (it.hash_ports = true, it.set_scheduler(WeightedRoundRobin)).1,
+            false,
+            None,
+            "layer4.hash_ports NEEDS_HASH_SCHEDULER",
+        ),
+        (Nat, |_, it| it.one_packet = true, true, None, ""),
+        (Nat, |_, it| it.one_packet = true, false, None, "layer4.one_packet NEEDS_UDP"),
+        (
+            Nat,
+            |service, it| {
+                it.one_packet = true;
+                service.persistence = Some(pb::Persistence::default());
+            },
+            true,
+            None,
+            "layer4.one_packet EXCLUDES_PERSISTENCE",
+        ),
+        (Snat, |_, it| it.snat_address = "10.0.0.2".into(), false, None, ""),
+        (
+            Nat,
+            |_, it| it.snat_address = "10.0.0.2".into(),
+            false,
+            None,
+            "layer4.snat_address NEEDS_SNAT",
+        ),
+        (
+            Snat,
+            |_, it| it.snat_address = "fd00::2".into(),
+            false,
+            None,
+            "layer4.snat_address ADDRESS_FAMILY",
+        ),
+        (
+            Snat,
+            |_, it| it.snat_address = "0.0.0.2".into(),
+            false,
+            None,
+            "layer4.snat_address INVALID_ADDRESS",
+        ),
+        (Dr, |_, _| {}, false, Some(0), ""),
+        (Tunnel, |_, _| {}, false, Some(0), ""),
+        (
+            Nat,
+            |_, _| {},
+            false,
+            Some(0),
+            "health_check.through_virtual_address NEEDS_DIRECT_ROUTING",
+        ),
+        (Dr, |_, _| {}, true, Some(0), "health_check.through_virtual_address NEEDS_TCP"),
+        (Dr, |_, _| {}, false, Some(80), "health_check.port OTHER_PORT"),
+    ];
+    for (at, (method, change, over_udp, way, expected)) in cases.iter().enumerate() {
+        let mut layer4 = pb::Layer4 { method: (*method).into(), ..Default::default() };
+        let found = wrong(layer7(), |it| {
+            change(it, &mut layer4);
+            it.forwarding = Some(Wire::Layer4(layer4));
+            if *over_udp {
+                udp(it);
+            }
+            if let Some(port) = way {
+                asks(it, *port);
+            }
+        });
+        assert_eq!(found.join(", "), *expected, "case {at}");
+    }
+    let way = pb::HealthCheck { through_virtual_address: true, ..Default::default() };
+    let found = wrong(layer7(), |it| it.health_check = Some(way));
+    assert_eq!(found, ["health_check.through_virtual_address NEEDS_DIRECT_ROUTING"]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn everything_wrong_is_said_at_once() {
     bad.listener = Some(pb::Listener {
         address: "10.12.1.300".into(),
         ports: vec!["104".into(), "0".into(), "9-1".into()],
-        protocol: 0,
+        ..Default::default()
     });
     assert_eq!(
         violations(&bad),

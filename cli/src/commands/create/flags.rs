@@ -120,6 +120,7 @@ impl ServiceFlags {
             address: self.address.context("--address is required")?.to_string(),
             ports: self.ports,
             protocol: protocol.into(),
+            ..Default::default()
         };
         let strategy = if self.failover { Strategy::Failover } else { Strategy::Unspecified };
         let persistence = self

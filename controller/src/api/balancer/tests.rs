@@ -16,7 +16,7 @@ fn old_service() -> pb::VirtualService {
         listener: Some(pb::Listener {
             address: "fe80::1".into(),
             ports: vec!["104".into()],
-            protocol: 0,
+            ..Default::default()
         }),
         forwarding: Some(Forwarding::Layer7(pb::Layer7 { reencrypt: true, ..Default::default() })),
         ..Default::default()

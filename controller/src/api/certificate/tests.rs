@@ -24,7 +24,7 @@ fn service(certificate: &str) -> pb::VirtualService {
         listener: Some(pb::Listener {
             address: "10.0.0.1".into(),
             ports: vec!["443".into()],
-            protocol: 0,
+            ..Default::default()
         }),
         forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7 {
             certificate: format!("certificates/{certificate}"),

@@ -22,7 +22,7 @@ fn service(request_id: &str) -> pb::CreateVirtualServiceRequest {
             listener: Some(pb::Listener {
                 address: "10.0.0.1".into(),
                 ports: vec!["104".into()],
-                protocol: 0,
+                ..Default::default()
             }),
             forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
             ..Default::default()

@@ -11,6 +11,7 @@ fn current() -> pb::VirtualService {
             address: "10.0.0.1".into(),
             ports: vec!["104".into()],
             protocol: 1,
+            ..Default::default()
         }),
         forwarding: Some(Forwarding::Layer7(pb::Layer7 { mode: 1, ..Default::default() })),
         persistence: Some(pb::Persistence { prefix_length: 24, ..Default::default() }),

@@ -12,6 +12,7 @@ fn service() -> pb::VirtualService {
             address: "10.12.1.100".into(),
             ports: vec!["104".into(), "8000-8010".into()],
             protocol: pb::listener::Protocol::Tcp.into(),
+            ..Default::default()
         }),
         forwarding: Some(Forwarding::Layer7(pb::Layer7 {
             mode: pb::layer7::Mode::DicomMode.into(),

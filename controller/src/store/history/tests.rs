@@ -34,7 +34,7 @@ fn service(at: usize, id: u8, label: u8) -> VirtualService {
         listener: Some(pb::Listener {
             address: format!("10.0.0.{}", id + 1),
             ports: vec!["104".into()],
-            protocol: 0,
+            ..Default::default()
         }),
         forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
         ..Default::default()

@@ -8,7 +8,7 @@ fn service(id: &str, port: &str, label: &str) -> (String, Resource) {
         listener: Some(pb::Listener {
             address: "10.0.0.1".into(),
             ports: vec![port.into()],
-            protocol: 0,
+            ..Default::default()
         }),
         forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
         ..Default::default()
