@@ -23,6 +23,9 @@ pub(super) struct Writer<'a>(&'a mut Vec<u8>);
 /// The attributes of one message or nest; of several of a kind the last, as in the kernel.
 pub(super) struct Table<'a>([Option<&'a [u8]>; KINDS]);
 
+const TRUNCATED: Error = Error::Malformed("an attribute is longer than what holds it");
+const MISSING: Error = Error::Malformed("an attribute is missing");
+
 /// The bytes up to the next whose position in the message is a multiple of four.
 pub(super) const fn aligned(length: usize) -> usize {
     length.next_multiple_of(ALIGNMENT)
@@ -171,9 +174,6 @@ impl<'a> Table<'a> {
         Table::read(self.get(kind).ok_or(MISSING)?)
     }
 }
-
-const TRUNCATED: Error = Error::Malformed("an attribute is longer than what holds it");
-const MISSING: Error = Error::Malformed("an attribute is missing");
 
 fn array<const N: usize>(value: Option<&[u8]>) -> Result<[u8; N], Error> {
     let value = value.ok_or(MISSING)?;

@@ -83,7 +83,7 @@ pub(super) fn daemon(message: &Table<'_>) -> Result<Option<SyncDaemon>, Error> {
     }))
 }
 
-fn service_key(nest: &Table<'_>) -> Result<Option<ServiceKey>, Error> {
+pub(super) fn service_key(nest: &Table<'_>) -> Result<Option<ServiceKey>, Error> {
     let family = nest.family(svc::AF)?;
     if nest.get(svc::FWMARK).is_some() {
         return Ok(Some(ServiceKey::Mark { family, mark: nest.u32(svc::FWMARK)? }));

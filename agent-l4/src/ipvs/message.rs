@@ -15,6 +15,8 @@ const GENERIC_HEADER: usize = 4;
 /// Where a message's flags are.
 const FLAGS: usize = 6;
 
+const TRUNCATED: Error = Error::Malformed("a message is cut short");
+
 /// What a message is, but for what it holds.
 #[derive(Clone, Copy)]
 pub(super) struct Envelope {
@@ -141,8 +143,6 @@ impl<'a> Message<'a> {
         Ok(Verdict { errno, text })
     }
 }
-
-const TRUNCATED: Error = Error::Malformed("a message is cut short");
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Error> {
     bytes.get(at..at + N).and_then(|field| field.try_into().ok()).ok_or(TRUNCATED)
