@@ -23,9 +23,11 @@ use std::time::{Duration, Instant};
 
 use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::plan::ServicePlan;
+use gantry_model::service::Forwarding;
 use gantry_runtime::agent::Rejection;
+use gantry_runtime::rpc;
 use jiff::Timestamp;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::addresses::Addresses;
 use self::admit::Look;
@@ -134,6 +136,13 @@ impl<K: Kernel> Director<K> {
             self.release(name, &mut draft);
         }
         removed.iter().for_each(|name| self.forget(name));
+        let in_kernel =
+            |plan: &ServicePlan| matches!(plan.service.forwarding, Forwarding::Layer4(_));
+        if plans.iter().any(in_kernel)
+            && let Err(trouble) = self.table.read(&mut self.kernel, &self.owned)
+        {
+            debug!(why = rpc::causes(&trouble), "each service will be told");
+        }
         let mut outcomes = Outcomes::new();
         let mut look = Look::default();
         for plan in plans {
@@ -261,7 +270,7 @@ impl<K: Kernel> Director<K> {
     }
 
     fn warn_not_noted(why: &crate::owned::OwnedError) {
-        warn!(why = gantry_runtime::rpc::causes(why), "not noted as owned");
+        warn!(why = rpc::causes(why), "not noted as owned");
     }
 }
 

@@ -101,7 +101,9 @@ fn methods_are_the_kernels() {
         });
         let form = formed(&plan);
         let destinations = only(&form).destinations.values();
-        assert!(destinations.map(|destination| destination.method).all(|method| method == expected));
+        assert!(
+            destinations.map(|destination| destination.method).all(|method| method == expected)
+        );
     }
 }
 

@@ -121,8 +121,7 @@ proptest! {
 #[test]
 fn an_address_of_this_machine_is_as_wanted_whatever_the_kernel_calls_it() {
     let key = DestinationKey { address: address(1), port: 104 };
-    let wanted =
-        Destination { key, method: Method::DirectRouting, weight: 1, upper: 0, lower: 0 };
+    let wanted = Destination { key, method: Method::DirectRouting, weight: 1, upper: 0, lower: 0 };
     assert!(same(&Destination { method: Method::Local, ..wanted }, &wanted));
     assert!(!same(&Destination { method: Method::Masquerade, ..wanted }, &wanted));
     assert!(!same(&Destination { method: Method::Local, weight: 2, ..wanted }, &wanted));

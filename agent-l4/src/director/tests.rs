@@ -112,7 +112,10 @@ const MARK: ServiceKey = ServiceKey::Mark { family: ipvs::Family::V4, mark: 0x47
 const DICOM: &str = "10.78.0.100";
 
 /// A service at 10.78.0.100, port 104, by NAT, with the servers a and b at 10.77.0.21 and .22.
-fn plan(id: &str, edit: impl FnOnce(&mut pb::VirtualService, &mut Vec<pb::RealServer>)) -> ServicePlan {
+fn plan(
+    id: &str,
+    edit: impl FnOnce(&mut pb::VirtualService, &mut Vec<pb::RealServer>),
+) -> ServicePlan {
     let layer4 = pb::Layer4 { method: pb::layer4::Method::Nat.into(), ..Default::default() };
     let mut service = pb::VirtualService {
         listener: Some(pb::Listener {
@@ -162,7 +165,10 @@ fn a_service_is_made_with_its_servers_and_its_address() {
     assert_eq!(stand.weights(key(DICOM, 104)), [(21, 100), (22, 100)]);
     assert!(stand.kernel.addresses("eth1").contains(&DICOM.parse().unwrap()));
     stand.pass(Duration::ZERO);
-    assert_eq!(stand.kernel.change(|state| state.announced.clone()), [DICOM.parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(
+        stand.kernel.change(|state| state.announced.clone()),
+        [DICOM.parse::<std::net::IpAddr>().unwrap()]
+    );
     stand.remove("dicom");
     assert!(stand.kernel.change(|state| state.table.is_empty()));
     assert!(!stand.kernel.addresses("eth1").contains(&DICOM.parse().unwrap()));
@@ -176,8 +182,11 @@ fn a_change_edits_what_differs_and_nothing_else() {
     stand.kernel.take_done();
     stand.put(plan("dicom", |_, servers| servers[1].weight = Some(7))).unwrap();
     let done = stand.kernel.take_done();
-    assert!(matches!(done[..], [Operation::SetDestination(at, held)]
-        if at == key(DICOM, 104) && held.weight == 7), "{done:?}");
+    assert!(
+        matches!(done[..], [Operation::SetDestination(at, held)]
+        if at == key(DICOM, 104) && held.weight == 7),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -334,7 +343,10 @@ fn a_foreign_service_is_left_alone_until_it_is_to_be_adopted() {
     stand.restart();
     stand.kernel.take_done();
     let rejection = stand.put(plan("dicom", same)).unwrap_err();
-    assert_eq!((rejection.reason.as_str(), rejection.field.as_str()), ("FOREIGN_SERVICE", "listener"));
+    assert_eq!(
+        (rejection.reason.as_str(), rejection.field.as_str()),
+        ("FOREIGN_SERVICE", "listener")
+    );
     assert!(rejection.message.contains("--adopt"), "{}", rejection.message);
     stand.director = direct(&stand.kernel, &stand.state, true);
     stand.put(plan("dicom", |_, servers| servers[0].weight = Some(1))).unwrap();
@@ -423,7 +435,7 @@ fn conflicts_are_told_with_the_way_out() {
             "change the rule's mask",
             |state| {
                 state.mark_rules.push(PolicyRule {
-                    family: crate::host::route::Family::V4,
+                    family: crate::host::route::Family::Ipv4,
                     priority: 100,
                     mark: 1,
                     mask: 0xf,
@@ -445,12 +457,7 @@ fn conflicts_are_told_with_the_way_out() {
                 service.listener.as_mut().unwrap().interface = "eth9".to_owned();
             }),
         ),
-        (
-            "NO_MARK",
-            "update the controller",
-            |_| {},
-            ServicePlan { mark: None, ..two_ports() },
-        ),
+        ("NO_MARK", "update the controller", |_| {}, ServicePlan { mark: None, ..two_ports() }),
     ];
     for (reason, way_out, edit, plan) in cases {
         let mut stand = Stand::new();
@@ -480,7 +487,10 @@ fn addresses_of_layer_7_services_come_and_go_and_those_of_others_stay() {
     assert_eq!(stand.kernel.addresses("eth0"), ["10.77.0.11".parse::<std::net::IpAddr>().unwrap()]);
     stand.put(layer7("127.12.1.100")).unwrap();
     let rejection = stand.put(layer7("192.0.2.7")).unwrap_err();
-    assert_eq!((rejection.reason.as_str(), rejection.field.as_str()), ("NO_INTERFACE", "listener.address"));
+    assert_eq!(
+        (rejection.reason.as_str(), rejection.field.as_str()),
+        ("NO_INTERFACE", "listener.address")
+    );
 }
 
 #[test]
