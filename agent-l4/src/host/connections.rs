@@ -1,12 +1,16 @@
 //! The connections and persistence templates that IPVS knows: `/proc/net/ip_vs_conn`.
 //!
 //! The kernel prints them, a page at a time and not as of one moment; nothing else tells them
-//! (`ip_vs_conn_seq_show` in its `net/netfilter/ipvs/ip_vs_conn.c`).
+//! (`ip_vs_conn_seq_show` in its `net/netfilter/ipvs/ip_vs_conn.c`). For every page it walks the
+//! table from its beginning: ten times the entries take a hundred times as long, so that a reader
+//! has to say when it has had enough.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+
+use gantry_runtime::clock;
 
 /// One connection, or one client's persistence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +40,14 @@ pub struct Connections {
     pub entries: Vec<Entry>,
     /// Lines that are none of the above, such as those of SCTP.
     pub skipped: usize,
-    /// There were more than were asked for.
+    /// There were more than were asked for, or than could be had in [`PATIENCE`].
     pub cut: bool,
 }
 
 /// The thread's own: `/proc/net` is that of the process, whatever namespace the thread is in.
 const TABLE: &str = "/proc/thread-self/net/ip_vs_conn";
+/// How long the table is read.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 const HEADING: &[u8] = b"Pro ";
 
 impl Entry {
@@ -56,18 +62,24 @@ impl Entry {
     }
 }
 
-/// At most `limit` entries. Those that come or go meanwhile may be left out or be there twice.
+/// At most `limit` entries, and no more than can be read in [`PATIENCE`]. Those that come or go
+/// meanwhile may be left out or be there twice.
 ///
 /// `NotFound`: IPVS is not loaded.
 pub fn read(limit: usize) -> io::Result<Connections> {
-    collect(BufReader::new(File::open(TABLE)?), limit)
+    let end = clock::monotonic() + PATIENCE;
+    collect(BufReader::new(File::open(TABLE)?), limit, || clock::monotonic() >= end)
 }
 
-fn collect(mut table: impl BufRead, limit: usize) -> io::Result<Connections> {
+fn collect(
+    mut table: impl BufRead,
+    limit: usize,
+    late: impl Fn() -> bool,
+) -> io::Result<Connections> {
     let mut connections = Connections::default();
     let mut line = Vec::new();
     while table.read_until(b'\n', &mut line)? > 0 {
-        if connections.entries.len() >= limit {
+        if connections.entries.len() >= limit || late() {
             connections.cut = true;
             break;
         }

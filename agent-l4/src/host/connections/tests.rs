@@ -17,6 +17,10 @@ UDP 0A0C0102 13C4 0A0C0164 13C4 0A0C0101 13C4 UDP             298 sip 3848276298
 SCT 0A0C0102 DE34 0A0C0164 0202 0A0C0101 0202 ESTABLISHED     298
 ";
 
+fn in_time() -> bool {
+    false
+}
+
 fn told(entry: &Entry) -> String {
     let Entry { protocol, client, virtual_address, destination, state, expires, template } = entry;
     let mark = entry.mark().map_or(String::new(), |mark| format!(" mark {mark:#x}"));
@@ -28,7 +32,7 @@ fn told(entry: &Entry) -> String {
 
 #[test]
 fn the_kernels_table_is_read() {
-    let read = collect(TABLE.as_bytes(), 100).unwrap();
+    let read = collect(TABLE.as_bytes(), 100, in_time).unwrap();
     let told: Vec<_> = read.entries.iter().map(told).collect();
     assert_eq!(
         told,
@@ -54,10 +58,12 @@ fn an_ipv4_service_may_tunnel_to_ipv6_servers() {
 
 #[test]
 fn no_more_are_read_than_asked_for() {
-    let read = collect(TABLE.as_bytes(), 3).unwrap();
+    let read = collect(TABLE.as_bytes(), 3, in_time).unwrap();
     assert_eq!((read.entries.len(), read.cut), (3, true));
-    let read = collect(TABLE.as_bytes(), 7).unwrap();
+    let read = collect(TABLE.as_bytes(), 7, in_time).unwrap();
     assert_eq!((read.entries.len(), read.skipped), (7, 0));
+    let read = collect(TABLE.as_bytes(), 7, || true).unwrap();
+    assert_eq!((read.entries.len(), read.cut), (0, true), "out of time");
 }
 
 #[test]
@@ -78,7 +84,7 @@ fn a_large_table_is_read() {
         writeln!(table, "TCP {client:08X} E2E4 0A0C0164 0068 0A0C0101 0068 ESTABLISHED     898")
             .unwrap();
     }
-    assert_eq!(collect(table.as_bytes(), 200_000).unwrap().entries.len(), 100_000);
+    assert_eq!(collect(table.as_bytes(), 200_000, in_time).unwrap().entries.len(), 100_000);
 }
 
 proptest! {
