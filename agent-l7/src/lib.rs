@@ -4,6 +4,7 @@
 //! connection is accepted by a `worker`, given a seat on a real server by its `service`, and its
 //! bytes are moved by the `relay`. Only [`steer`] knows the controller and the health checks.
 
+pub mod memory;
 pub mod plane;
 pub mod stats;
 pub mod steer;

@@ -17,6 +17,7 @@ use gantry_model::server::RealServer;
 use gantry_model::service::{Layer7, VirtualService};
 use tracing::error;
 
+use crate::memory::Memory;
 use crate::server::Server;
 use crate::service::{Entry, Routing, Service};
 use crate::stats::{Sample, ServerSample, TrafficSample};
@@ -150,6 +151,11 @@ impl Plane {
     /// The figures of every service in force, in no order.
     pub fn samples(&self) -> Vec<Sample> {
         self.services.values().map(Deployed::sample).collect()
+    }
+
+    /// Whom a service remembers, if it is in force.
+    pub fn memory(&self, service: &ServiceName) -> Option<Memory> {
+        self.services.get(service).map(|deployed| Memory::new(deployed.service.routing()))
     }
 
     /// Ends all connections and waits for the workers.

@@ -303,6 +303,15 @@ impl Routing {
         self.position(server).map(|at| &self.servers[at].live)
     }
 
+    pub(crate) fn sticky(&self) -> Option<(Persistence, &Sticky)> {
+        self.sticky.as_ref().map(|(persistence, table)| (*persistence, table.as_ref()))
+    }
+
+    /// Where the server of this name listens.
+    pub(crate) fn endpoint(&self, server: &Id) -> Option<Endpoint> {
+        self.position(server).map(|at| self.servers[at].config.endpoint)
+    }
+
     fn position(&self, server: &Id) -> Option<usize> {
         self.servers.binary_search_by(|entry| entry.live.name.server.cmp(server)).ok()
     }

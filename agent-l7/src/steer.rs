@@ -1,17 +1,23 @@
-//! Steers the plane: desired state and verdicts in, counters out.
+//! Steers the plane: desired state and verdicts in, counters out, and answers to questions.
 //!
 //! The plane has one door for changes; three tasks share it, one call at a time. No call waits for
 //! traffic.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::plan::ServicePlan;
+use gantry_model::service::Endpoint;
+use gantry_model::wire::duration_message;
 use gantry_proto::agent::v1 as pb;
-use gantry_runtime::agent::{Apply, Observe, Rejection};
+use gantry_proto::v1;
+use gantry_runtime::agent::{Apply, Ask, Observe, Rejection};
 use gantry_runtime::feed::Hear;
 use parking_lot::Mutex;
+use pb::question::Entries;
 
+use crate::memory::{Client, Memory};
 use crate::plane::{Plane, Refusal};
 use crate::stats::{Sample, ServerSample};
 
@@ -54,6 +60,79 @@ impl Observe for Door {
             messages.extend(sample.servers.iter().map(server_message));
         }
         messages
+    }
+
+    fn answer(&self, question: Ask) -> pb::Answer {
+        match question {
+            Ask::PersistenceEntries(asked) => match client(&asked.client) {
+                Ok(only) => entries(&asked, &self.remembered(&asked.service, only)),
+                Err(refusal) => refusal,
+            },
+            Ask::Forget(asked) => match client(&asked.client) {
+                Ok(Some(client)) => self.forget(&asked.service, client),
+                Ok(None) => refusal("NO_CLIENT", "no client is named: give its address"),
+                Err(refusal) => refusal,
+            },
+            Ask::Connections(_) => {
+                let what = "the proxy counts its connections and does not list them: look at the \
+                            counters";
+                refusal("UNSUPPORTED", what)
+            }
+        }
+    }
+}
+
+impl Door {
+    /// What is not in force here remembers nobody.
+    fn memory(&self, service: &str) -> Option<Memory> {
+        self.0.lock().memory(&service.parse().ok()?)
+    }
+
+    fn remembered(&self, service: &str, only: Option<IpAddr>) -> Vec<Client> {
+        self.memory(service).map(|memory| memory.clients(only)).unwrap_or_default()
+    }
+
+    fn forget(&self, service: &str, client: IpAddr) -> pb::Answer {
+        if let Some(memory) = self.memory(service) {
+            memory.forget(client);
+        }
+        pb::Answer::default()
+    }
+}
+
+/// The client that a question names, if it names one.
+fn client(given: &str) -> Result<Option<IpAddr>, pb::Answer> {
+    match (given, given.parse()) {
+        ("", _) => Ok(None),
+        (_, Ok(address)) => Ok(Some(address)),
+        _ => Err(refusal("INVALID_CLIENT", "the client is not an IPv4 or IPv6 address")),
+    }
+}
+
+fn refusal(reason: &str, message: &str) -> pb::Answer {
+    pb::Answer { refusal: reason.to_owned(), message: message.to_owned(), ..pb::Answer::default() }
+}
+
+fn entries(asked: &Entries, clients: &[Client]) -> pb::Answer {
+    let most = usize::try_from(asked.most).unwrap_or(0);
+    let entry = |client: &Client| v1::PersistenceEntry {
+        client: client.network.clone(),
+        real_server: format!("{}/realServers/{}", asked.service, client.server),
+        endpoint: client.endpoint.map(endpoint).unwrap_or_default(),
+        expires_in: Some(duration_message(client.left)),
+        appliance: String::new(),
+    };
+    pb::Answer {
+        persistence_entries: clients.iter().take(most).map(entry).collect(),
+        total_size: i64::try_from(clients.len()).unwrap_or(i64::MAX),
+        ..pb::Answer::default()
+    }
+}
+
+fn endpoint(endpoint: Endpoint) -> String {
+    match endpoint.port {
+        Some(port) => SocketAddr::new(endpoint.address, port.get()).to_string(),
+        None => endpoint.address.to_string(),
     }
 }
 

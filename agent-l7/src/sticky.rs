@@ -38,9 +38,20 @@ struct Shard {
     round: VecDeque<IpAddr>,
 }
 
+/// A client as it is remembered at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// Its address, or the first of the network that counts as it.
+    pub(crate) client: IpAddr,
+    pub(crate) server: Id,
+    /// How long, unless it comes again; all of the time while it is connected.
+    pub(crate) left: Duration,
+}
+
 #[derive(Debug)]
 struct Memory {
-    server: Id,
+    /// None: forgotten, with connections that may be open yet.
+    server: Option<Id>,
     open: u32,
     /// When the client was last seen.
     seen: Instant,
@@ -76,12 +87,45 @@ impl Sticky {
         let (server, chosen) = match known {
             Some(memory) => {
                 memory.seen = now;
-                choose(Some(&memory.server))?
+                choose(memory.server.as_ref())?
             }
             None => choose(None)?,
         };
         shard.remember(client, server, now);
         Ok((chosen, Lease { table: Arc::clone(self), client }))
+    }
+
+    /// Every client, or the one that `only` counts as.
+    pub(crate) fn remembered(&self, only: Option<IpAddr>, timeout: Duration) -> Vec<Remembered> {
+        let only = only.map(|client| masked(client, self.prefix));
+        let now = clock::monotonic();
+        if let Some(client) = only {
+            let shard = self.shard(client).lock();
+            let known = shard.clients.get_key_value(&client);
+            return known
+                .and_then(|known| known.1.told(*known.0, timeout, now))
+                .into_iter()
+                .collect();
+        }
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            found.extend(
+                shard
+                    .clients
+                    .iter()
+                    .filter_map(|(client, memory)| memory.told(*client, timeout, now)),
+            );
+        }
+        found
+    }
+
+    /// Forgets where a client belongs. The entry stays as long as leases count on it.
+    pub(crate) fn forget(&self, client: IpAddr) {
+        let client = masked(client, self.prefix);
+        if let Some(memory) = self.shard(client).lock().clients.get_mut(&client) {
+            memory.server = None;
+        }
     }
 
     fn shard(&self, client: IpAddr) -> &Mutex<Shard> {
@@ -107,11 +151,11 @@ impl Drop for Lease {
 impl Shard {
     fn remember(&mut self, client: IpAddr, server: Id, now: Instant) {
         let Some(memory) = self.clients.get_mut(&client) else {
-            self.clients.insert(client, Memory { server, open: 1, seen: now });
+            self.clients.insert(client, Memory { server: Some(server), open: 1, seen: now });
             self.round.push_back(client);
             return;
         };
-        memory.server = server;
+        memory.server = Some(server);
         memory.open += 1;
         memory.seen = now;
     }
@@ -130,9 +174,27 @@ impl Shard {
 }
 
 impl Memory {
+    fn told(&self, client: IpAddr, timeout: Duration, now: Instant) -> Option<Remembered> {
+        if self.expired(timeout, now) {
+            return None;
+        }
+        let silent = match self.open {
+            0 => now.saturating_duration_since(self.seen),
+            _ => Duration::ZERO,
+        };
+        let server = self.server.clone()?;
+        Some(Remembered { client, server, left: timeout.saturating_sub(silent) })
+    }
+
     fn expired(&self, timeout: Duration, now: Instant) -> bool {
         self.open == 0 && now.saturating_duration_since(self.seen) >= timeout
     }
+}
+
+/// How many bits of an address tell one client from another.
+pub(crate) fn bits(client: IpAddr, prefix: Option<NonZeroU8>) -> u32 {
+    let whole = if client.is_ipv4() { 32 } else { 128 };
+    prefix.map_or(whole, |bits| u32::from(bits.get()).min(whole))
 }
 
 /// The first `prefix` bits of an address; an IPv4 address in IPv6 clothing counts as IPv4.

@@ -48,6 +48,7 @@ use crate::approvals::Approvals;
 use crate::authority::Authority;
 use crate::observed::Observed;
 use crate::publish::Publisher;
+use crate::questions::Questions;
 use crate::state::State;
 use crate::status::Facts;
 use crate::store::{self, Change, Once, Store, StoreError, Write};
@@ -59,6 +60,7 @@ pub struct Control {
     publisher: Arc<Publisher>,
     observed: Observed,
     approvals: Approvals,
+    questions: Questions,
     authority: Arc<Authority>,
     streams: AtomicU64,
     /// Servers whose newest event says that they failed.
@@ -75,6 +77,7 @@ impl Control {
             store,
             observed: Observed::new(),
             approvals: Approvals::new(),
+            questions: Questions::new(),
             authority,
             streams: AtomicU64::new(0),
             failed: Mutex::new(failed.collect()),

@@ -67,17 +67,32 @@ fn whole_service(before: &VirtualService, after: Option<&VirtualService>) -> Opt
 }
 
 /// The proxy's connections outlive their listener. The kernel finds its own by the address, port
-/// and protocol that clients sent to, and a service that has others is another one to it.
+/// and protocol that clients sent to, or by a mark, and a service that has others is another one to
+/// it. How packets reach the real servers, who chooses them and how long they are remembered is for
+/// new connections: those that are open keep what they began with.
 fn moved(before: &VirtualService, after: &VirtualService) -> Option<String> {
     let (old, new) = (&before.listener, &after.listener);
     if (old.address, old.protocol) != (new.address, new.protocol) {
         return Some("a layer 4 service gives up its address or protocol".to_owned());
+    }
+    match (before.needs_mark(), after.needs_mark()) {
+        (false, true) => return Some(other_service("by one mark and no longer by its ports")),
+        (true, false) => return Some(other_service("by its ports and no longer by one mark")),
+        _ => {}
     }
     let kept: HashSet<_> = new.ports.iter().collect();
     let mut gone = old.ports.iter().filter(|port| !kept.contains(port));
     let (first, more) = (gone.next()?, gone.count());
     let which = if more == 0 { format!("port {first}") } else { format!("{} ports", more + 1) };
     Some(format!("a layer 4 service gives up {which}: those connected there end, of these"))
+}
+
+/// Persistence over several ports, or very many ports, need a mark.
+fn other_service(known: &str) -> String {
+    format!(
+        "with these ports and this persistence the kernel knows a layer 4 service {known}: that \
+             is another one to it"
+    )
 }
 
 /// Why the connections of one server end, if they do.

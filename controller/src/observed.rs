@@ -16,6 +16,7 @@ use pb::applied::Outcome;
 use tokio::sync::watch;
 
 use crate::authority::Shown;
+use crate::condition::Condition;
 
 /// Everything observed, by agent.
 #[derive(Debug, Default)]
@@ -40,6 +41,8 @@ pub struct Agent {
     /// The refusal or hold that was told of last, while nothing new is in force since.
     told_of: Option<Refused>,
     pub verdicts: HashMap<ServerName, Verdict>,
+    /// What it sees of its machine.
+    pub condition: Condition,
     pub samples: HashMap<String, Counters>,
     /// When samples came last.
     sampled: Option<Instant>,
@@ -132,6 +135,7 @@ impl Agent {
             not_taken: None,
             told_of: None,
             verdicts: HashMap::new(),
+            condition: Condition::default(),
             samples: HashMap::new(),
             sampled: None,
             moving: HashSet::new(),

@@ -2,7 +2,7 @@
 //!
 //! Pure: nothing here is stored, and the time comes in as a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use gantry_model::agent::{AgentKind, AgentName};
 use gantry_model::name::{ApplianceName, ClusterName};
@@ -11,7 +11,7 @@ use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::{Forwarding, VirtualService};
 use gantry_model::verdict::Verdict;
 use gantry_model::wire::timestamp_message;
-use gantry_proto::agent::v1::Applied;
+use gantry_proto::agent::v1::{Applied, Sample};
 use gantry_proto::v1 as pb;
 use jiff::Timestamp;
 use pb::real_server_status::State as ServerState;
@@ -53,39 +53,41 @@ impl Facts<'_> {
 pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus {
     let name = service.config.name.to_string();
     let cluster = &service.config.name.cluster;
-    let kind = carrier(&service.config);
-    let carriers: Vec<_> = of_kind(facts.agents, cluster, kind).collect();
-    let checkers: Vec<_> = of_kind(facts.agents, cluster, AgentKind::Health).collect();
+    let agents = Involved::new(&service.config, facts);
+    let Involved { kind, carriers, bearers, checkers } = &agents;
     let servers: Vec<_> = service.real_servers().map(|server| real_server(server, facts)).collect();
     let healthy = servers.iter().filter(|status| status.state() == ServerState::Serving).count();
-    let rejections: Vec<_> = carriers
-        .iter()
-        .chain(&checkers)
-        .filter_map(|(_, agent)| agent.applied.as_ref())
-        .flat_map(|applied| applied.rejections.iter().filter(|r| r.resource == name).cloned())
+    let rejections: Vec<_> =
+        agents.all().flat_map(|(_, agent)| rejections(agent, &name)).cloned().collect();
+    let findings: Vec<_> = of_cluster(facts.agents, cluster)
+        .flat_map(|(_, agent)| agent.condition.findings_of(&name))
+        .cloned()
         .collect();
-    let runs = carriers.iter().any(|(_, agent)| agent.samples.contains_key(&name))
+    let runs = carriers.iter().any(|carrier| agents.carries(carrier, &name))
         || rejections.iter().any(|rejection| rejection.former_in_force);
-    let stale = silent(&carriers) || silent(&checkers);
-    let held = carriers.iter().chain(&checkers).find_map(|seen| held_back(seen, facts));
-    let sight = Sight { service, kind, carriers: &carriers, rejections: &rejections, held, runs };
+    let stale = silent(carriers) || silent(bearers) || silent(checkers);
+    let held = agents.all().find_map(|seen| held_back(seen, facts));
+    let (kind, rejected, found) = (*kind, &rejections, &findings);
+    let sight =
+        Sight { service, kind, carriers, rejections: rejected, findings: found, held, runs };
     let (state, message) = sight.state(healthy, &servers, stale);
-    let active = carriers.iter().filter_map(|(_, agent)| agent.samples.get(&name));
+    let samples: Vec<_> = carriers
+        .iter()
+        .filter_map(|(_, agent)| agent.samples.get(&name))
+        .map(|counters| &counters.sample)
+        .collect();
     pb::VirtualServiceStatus {
         state: state.into(),
-        reconciling: carriers
-            .iter()
-            .chain(&checkers)
-            .any(|(agent_name, agent)| !facts.is_current(agent_name, agent)),
+        reconciling: agents.all().any(|(agent_name, agent)| !facts.is_current(agent_name, agent)),
         healthy_count: i32::try_from(healthy).unwrap_or(i32::MAX),
         real_server_count: i32::try_from(servers.len()).unwrap_or(i32::MAX),
         message,
-        active_connections: active
-            .map(|counters| counters.sample.active_connections)
-            .fold(0, i64::saturating_add),
+        active_connections: sum(&samples, |sample| sample.active_connections),
         rejections,
         stale,
-        ..Default::default()
+        inactive_connections: sum(&samples, |sample| sample.inactive_connections),
+        ports: by_port(&samples),
+        findings,
     }
 }
 
@@ -96,8 +98,10 @@ pub fn real_server(server: &RealServer, facts: Facts<'_>) -> pb::RealServerStatu
     let checkers: Vec<_> = of_kind(facts.agents, cluster, AgentKind::Health).collect();
     let verdicts = checkers.iter().filter_map(|(_, agent)| agent.verdicts.get(&server.name));
     let verdict = best(verdicts);
-    let active =
-        of_cluster(facts.agents, cluster).filter_map(|(_, agent)| agent.samples.get(&name));
+    let samples: Vec<_> = of_cluster(facts.agents, cluster)
+        .filter_map(|(_, agent)| agent.samples.get(&name))
+        .map(|counters| &counters.sample)
+        .collect();
     let state = match server.admin_state.at(facts.now) {
         AdminState::Halt => ServerState::Halted,
         AdminState::Drain { .. } => ServerState::Draining,
@@ -111,13 +115,12 @@ pub fn real_server(server: &RealServer, facts: Facts<'_>) -> pb::RealServerStatu
         state: state.into(),
         since: verdict.map(|verdict| timestamp_message(verdict.since)),
         last_check: verdict.map(|verdict| verdict.last.to_string()).unwrap_or_default(),
-        active_connections: active
-            .map(|counters| counters.sample.active_connections)
-            .fold(0, i64::saturating_add),
+        active_connections: sum(&samples, |sample| sample.active_connections),
         last_check_time: verdict.map(|verdict| timestamp_message(verdict.last.at)),
         last_check_layer: verdict.map(|verdict| verdict.last.layer.to_string()).unwrap_or_default(),
         stale: silent(&checkers),
-        ..Default::default()
+        inactive_connections: sum(&samples, |sample| sample.inactive_connections),
+        persistent_clients: sum(&samples, |sample| sample.persistent_clients),
     }
 }
 
@@ -146,7 +149,8 @@ pub fn agents(appliance: &ApplianceName, facts: Facts<'_>) -> Vec<pb::AgentStatu
                 .map(|shown| timestamp_message(shown.expire_time)),
             held_removal_count: held.map_or(0, |held| held.removal_count),
             held_revision: held.and_then(|held| held.revision).map(shown).unwrap_or_default(),
-            ..Default::default()
+            settings: agent.condition.settings.clone(),
+            findings: agent.condition.findings_of(&appliance.to_string()).to_vec(),
         }
     })
     .collect()
@@ -184,12 +188,80 @@ fn best<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Option<&'a Verdict> 
     verdicts.max_by_key(|verdict| (verdict.healthy, verdict.last.at))
 }
 
+/// The agents that have a part in one service.
+struct Involved<'a> {
+    /// What carries its traffic.
+    kind: AgentKind,
+    carriers: Vec<Seen<'a>>,
+    /// Of a layer 7 service: those that bring its address up, where there are any.
+    bearers: Vec<Seen<'a>>,
+    checkers: Vec<Seen<'a>>,
+}
+
+impl<'a> Involved<'a> {
+    fn new(service: &'a VirtualService, facts: Facts<'a>) -> Self {
+        let of = |kind| of_kind(facts.agents, &service.name.cluster, kind).collect();
+        let kind = carrier(service);
+        Self {
+            kind,
+            carriers: of(kind),
+            bearers: if kind == AgentKind::L7 { of(AgentKind::L4) } else { Vec::new() },
+            checkers: of(AgentKind::Health),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Seen<'a>> {
+        self.carriers.iter().chain(&self.bearers).chain(&self.checkers)
+    }
+
+    /// Whether some form of the service is in force at `carrier` and clients reach it there: what
+    /// listens on an address that is not up serves nobody.
+    fn carries(&self, (name, agent): &Seen<'a>, service: &str) -> bool {
+        let without_address = |(bearer, agent): &Seen<'a>| {
+            bearer.appliance == name.appliance
+                && rejections(agent, service).any(|rejection| !rejection.former_in_force)
+        };
+        agent.samples.contains_key(service) && !self.bearers.iter().any(without_address)
+    }
+}
+
+/// What this agent rejects of a resource.
+fn rejections<'a>(agent: &'a Agent, resource: &str) -> impl Iterator<Item = &'a pb::Rejection> {
+    let all = agent.applied.iter().flat_map(|applied| &applied.rejections);
+    all.filter(move |rejection| rejection.resource == resource)
+}
+
+fn sum(samples: &[&Sample], count: impl Fn(&Sample) -> i64) -> i64 {
+    samples.iter().map(|sample| count(sample)).fold(0, i64::saturating_add)
+}
+
+/// The traffic of each port over all appliances. Connections are counted by port everywhere, or
+/// nobody knows how many there were.
+fn by_port(samples: &[&Sample]) -> Vec<pb::PortStatus> {
+    let mut ports: Vec<pb::PortStatus> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for one in samples.iter().flat_map(|sample| &sample.ports) {
+        let place = *places.entry(&one.port).or_insert(ports.len());
+        let Some(port) = ports.get_mut(place) else {
+            ports.push(one.clone());
+            continue;
+        };
+        let connections = port.connections_total.zip(one.connections_total);
+        port.connections_total = connections.map(|(a, b)| a.saturating_add(b));
+        let add = |total: &mut i64, more: i64| *total = total.saturating_add(more);
+        add(&mut port.received_packets_total, one.received_packets_total);
+        add(&mut port.received_bytes_total, one.received_bytes_total);
+    }
+    ports
+}
+
 /// What is seen of one service, to tell its state from.
 struct Sight<'a> {
     service: &'a Service,
     kind: AgentKind,
     carriers: &'a [Seen<'a>],
     rejections: &'a [pb::Rejection],
+    findings: &'a [pb::Finding],
     /// Who holds which configuration back, and the way out.
     held: Option<String>,
     /// Some form of the service is in force somewhere.
@@ -218,6 +290,9 @@ impl Sight<'_> {
         let (state, message) = self.by_servers(healthy, servers);
         if stale && state == ServiceState::Up {
             return (ServiceState::Degraded, "the agents are silent: this may be old".to_owned());
+        }
+        if let (ServiceState::Up, Some(finding)) = (state, self.findings.first()) {
+            return (ServiceState::Degraded, finding.message.clone());
         }
         (state, message)
     }

@@ -89,3 +89,50 @@ fn what_has_expired_is_swept_while_others_come() {
     }
     assert!(size(&table) <= 2 * SHARDS, "{} are left", size(&table));
 }
+
+fn rounded(left: Duration) -> u64 {
+    (left + Duration::from_millis(999)).as_secs()
+}
+
+/// The clients of a table in their order, each with its server and the seconds that are left.
+fn told(table: &Sticky, only: Option<&str>, timeout: Duration) -> Vec<(String, Id, u64)> {
+    let only = only.map(|client| client.parse().unwrap());
+    let mut all: Vec<_> = table
+        .remembered(only, timeout)
+        .into_iter()
+        .map(|one| (one.client.to_string(), one.server, rounded(one.left)))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn whom_it_remembers_can_be_told() {
+    let table = table(24);
+    let open = visit(&table, "10.0.1.9", HOUR, "a").1;
+    drop(visit(&table, "10.0.2.9", HOUR, "b"));
+    let all = [("10.0.1.0".to_owned(), id("a"), 3600), ("10.0.2.0".to_owned(), id("b"), 3600)];
+    assert_eq!(told(&table, None, HOUR), all);
+    assert_eq!(told(&table, Some("10.0.2.77"), HOUR), all[1..]);
+    assert_eq!(told(&table, Some("10.0.3.1"), HOUR), []);
+    let at_once = told(&table, None, Duration::ZERO);
+    assert_eq!(at_once, [("10.0.1.0".to_owned(), id("a"), 0)], "it is connected");
+    drop(open);
+    assert_eq!(told(&table, None, Duration::ZERO), []);
+}
+
+#[test]
+fn a_client_that_is_forgotten_may_go_elsewhere_and_its_connections_go_on() {
+    let table = table(0);
+    let (_, old) = visit(&table, "10.0.0.1", HOUR, "a");
+    table.forget("10.0.0.1".parse().unwrap());
+    table.forget("10.0.0.2".parse().unwrap());
+    assert_eq!(told(&table, None, HOUR), []);
+    let (server, new) = visit(&table, "10.0.0.1", Duration::ZERO, "b");
+    assert_eq!(server, id("b"));
+    drop(old);
+    assert_eq!(visit(&table, "10.0.0.1", Duration::ZERO, "c").0, id("b"), "one is open yet");
+    drop(new);
+    assert_eq!(visit(&table, "10.0.0.1", Duration::ZERO, "c").0, id("c"));
+    assert_eq!(size(&table), 1);
+}

@@ -5,8 +5,11 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
+use gantry_agent_l7::steer::Door;
 use gantry_model::server::{AdminState, Weight};
 use gantry_model::service::{Algorithm, Persistence, PersistenceKey, Strategy};
+use gantry_proto::agent::v1::question::{Entries, Forget};
+use gantry_runtime::agent::{Ask, Observe};
 
 use crate::support::{
     Bed, endpoint, expect_reset, greeter, greeter_at, is_alive, layer7, nobody, own_address,
@@ -141,6 +144,67 @@ fn the_fallback_serves_when_no_server_does() {
     bed.put(&service, &[]);
     expect_reset(&mut bed.connect(104));
     assert_eq!(bed.sample("pacs").unserved, 1);
+}
+
+#[test]
+fn a_client_that_is_forgotten_goes_elsewhere() {
+    let mut bed = Bed::new();
+    let mut service = bed.service("pacs", "104");
+    service.persistence = sticky(HOUR, 24);
+    let servers = [("a", 'a'), ("b", 'b')].map(|(id, name)| server("pacs", id, greeter(name)));
+    bed.put(&service, &servers);
+    let (home, mut open) = bed.visit_from([127, 1, 1, 1]);
+    let _other = bed.visit_from([127, 1, 2, 1]);
+    let memory = bed.plane.memory(&service.name).unwrap();
+    let clients = memory.clients(Some("127.1.1.9".parse().unwrap()));
+    assert_eq!(clients.len(), 1);
+    assert_eq!((clients[0].network.as_str(), clients[0].left), ("127.1.1.0/24", HOUR));
+    assert_eq!(clients[0].server.as_str(), home.to_string());
+    let at = servers.iter().find(|server| server.name.server == clients[0].server).unwrap();
+    assert_eq!(clients[0].endpoint, Some(at.endpoint));
+    assert_eq!(memory.clients(None).len(), 2);
+    memory.forget("127.1.1.7".parse().unwrap());
+    assert_eq!(memory.clients(None).len(), 1);
+    // Round robin: the next one of two is due to the server that it had.
+    let again = bed.visit_from([127, 1, 1, 1]).0;
+    assert_eq!(again, home);
+    memory.forget("127.1.1.7".parse().unwrap());
+    assert_ne!(bed.visit_from([127, 1, 1, 1]).0, home, "it has no home");
+    assert!(is_alive(&mut open), "what is open goes on");
+}
+
+#[test]
+fn questions_about_clients_are_answered() {
+    let mut bed = Bed::new();
+    let mut service = bed.service("pacs", "104");
+    service.persistence = sticky(HOUR, 0);
+    let at = greeter('a');
+    bed.put(&service, &[server("pacs", "a", at)]);
+    let _open = [bed.visit_from([127, 1, 1, 1]), bed.visit_from([127, 1, 1, 2])];
+    let door = Door::new(bed.plane);
+    let entries = |service: &str, client: &str, most| {
+        let (service, client) = (service.to_owned(), client.to_owned());
+        door.answer(Ask::PersistenceEntries(Entries { service, client, most }))
+    };
+    let name = service.name.to_string();
+    let answer = entries(&name, "127.1.1.2", 10);
+    assert_eq!((answer.total_size, answer.refusal.as_str()), (1, ""));
+    let entry = &answer.persistence_entries[0];
+    assert_eq!((entry.client.as_str(), entry.endpoint.clone()), ("127.1.1.2", at.to_string()));
+    assert_eq!(entry.real_server, format!("{name}/realServers/a"));
+    assert_eq!(entry.expires_in.unwrap().seconds, 3600);
+    let cut = entries(&name, "", 1);
+    assert_eq!((cut.total_size, cut.persistence_entries.len()), (2, 1));
+    assert_eq!(entries("clusters/main/virtualServices/other", "", 10).total_size, 0);
+    assert_eq!(entries(&name, "pacs.example", 10).refusal, "INVALID_CLIENT");
+    let forget = |client: &str| {
+        door.answer(Ask::Forget(Forget { service: name.clone(), client: client.to_owned() }))
+    };
+    assert_eq!(forget("").refusal, "NO_CLIENT");
+    assert_eq!(forget("127.1.1.2").refusal, "");
+    assert_eq!(entries(&name, "", 10).total_size, 1);
+    let connections = door.answer(Ask::Connections(Entries::default()));
+    assert_eq!(connections.refusal, "UNSUPPORTED");
 }
 
 #[test]

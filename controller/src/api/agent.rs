@@ -12,7 +12,7 @@ use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use gantry_runtime::clock;
 use pb::agent_service_server::AgentService;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -25,6 +25,7 @@ use crate::state::State;
 use crate::store::{NewEvent, Severity};
 
 mod hear;
+mod news;
 mod renewal;
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -87,6 +88,7 @@ impl AgentService for Calls {
         let hearing = Hearing {
             control: Arc::clone(&self.control),
             renewal: Renewal::new(self.control.authority.watch(), shown),
+            questions: self.control.questions.open(&name, number),
             fleet,
             reports,
             first: Some(first),
@@ -210,6 +212,7 @@ struct Hearing {
     control: Arc<Control>,
     renewal: Renewal,
     fleet: watch::Receiver<u64>,
+    questions: mpsc::Receiver<pb::Question>,
     reports: Streaming<pb::ReportRequest>,
     first: Option<pb::ReportRequest>,
     name: AgentName,
@@ -229,13 +232,18 @@ impl Hearing {
         loop {
             let report = match self.first.take() {
                 Some(first) => first,
-                // All arms are cancel safe: `message` by tonic's documentation, `changed` by
-                // tokio's, `wanted` by its own.
+                // All arms are cancel safe: `message` by tonic's documentation, `changed` and
+                // `recv` by tokio's, `wanted` by its own.
                 None => tokio::select! {
                     report = self.reports.message() => report.ok()??,
                     () = self.renewal.wanted() => {
                         let renew_certificate = true;
                         return Some(Ok(pb::ReportResponse { renew_certificate, ..Default::default() }));
+                    }
+                    // None comes when a newer stream of the agent took over.
+                    Some(question) = self.questions.recv() => {
+                        let questions = vec![question];
+                        return Some(Ok(pb::ReportResponse { questions, ..Default::default() }));
                     }
                     changed = self.fleet.changed() => {
                         changed.ok()?;
@@ -258,6 +266,7 @@ impl Hearing {
 
 impl Drop for Hearing {
     fn drop(&mut self) {
+        self.control.questions.close(&self.name, self.number);
         if self.control.observed.disconnected(&self.name, self.number) {
             info!(agent = %self.name, "agent is silent");
         }
@@ -265,5 +274,5 @@ impl Drop for Hearing {
 }
 
 fn event(kind: &'static str, severity: Severity, subject: String, message: String) -> NewEvent {
-    NewEvent { time: None, severity, kind, subject, message }
+    NewEvent { time: None, severity, kind: kind.into(), subject, message }
 }

@@ -1,5 +1,6 @@
 //! BalancerService: virtual services and real servers.
 
+mod ask;
 mod servers;
 mod services;
 
@@ -21,11 +22,6 @@ fn parts<T>(request: Request<T>) -> (String, T) {
 
 fn answer<T>(result: Result<T, ApiError>) -> Result<Response<T>, Status> {
     Ok(Response::new(result?))
-}
-
-fn nobody_asked() -> ApiError {
-    let message = "no agent can be asked yet".to_owned();
-    ApiError::Unavailable { reason: "NO_AGENT", message }
 }
 
 #[tonic::async_trait]
@@ -138,23 +134,24 @@ impl BalancerService for Calls {
 
     async fn list_persistence_entries(
         &self,
-        _: Request<pb::ListPersistenceEntriesRequest>,
+        request: Request<pb::ListPersistenceEntriesRequest>,
     ) -> Result<Response<pb::ListPersistenceEntriesResponse>, Status> {
-        answer(Err(nobody_asked()))
+        answer(ask::persistence(&self.control, request.into_inner()).await)
     }
 
     async fn delete_persistence_entry(
         &self,
-        _: Request<pb::DeletePersistenceEntryRequest>,
+        request: Request<pb::DeletePersistenceEntryRequest>,
     ) -> Result<Response<()>, Status> {
-        answer(Err(nobody_asked()))
+        let (actor, request) = parts(request);
+        answer(ask::forget(&self.control, actor, request).await)
     }
 
     async fn list_connections(
         &self,
-        _: Request<pb::ListConnectionsRequest>,
+        request: Request<pb::ListConnectionsRequest>,
     ) -> Result<Response<pb::ListConnectionsResponse>, Status> {
-        answer(Err(nobody_asked()))
+        answer(ask::connections(&self.control, request.into_inner()).await)
     }
 }
 

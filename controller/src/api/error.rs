@@ -53,6 +53,10 @@ pub(super) enum ApiError {
         reason: &'static str,
         message: String,
     },
+    /// Somebody who would know did not answer in time.
+    Late {
+        message: String,
+    },
     Unauthenticated,
     Denied {
         why: String,
@@ -137,6 +141,9 @@ impl From<ApiError> for Status {
             }
             ApiError::Unavailable { reason, message } => {
                 Self::with_error_details(Code::Unavailable, message, info(reason, &[]))
+            }
+            ApiError::Late { message } => {
+                Self::with_error_details(Code::DeadlineExceeded, message, info("NO_ANSWER", &[]))
             }
             ApiError::Unauthenticated => {
                 let message = "a client certificate is needed: appliances get one with `gantry \

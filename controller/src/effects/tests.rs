@@ -4,7 +4,9 @@ use gantry_model::agent::AgentName;
 use gantry_model::name::ClusterName;
 use gantry_model::revision::SetHash;
 use gantry_model::server::Weight;
-use gantry_model::service::{Forwarding, Layer4, Method, Mode, Protocol};
+use gantry_model::service::{
+    Forwarding, Layer4, Method, Mode, Persistence, PersistenceKey, Protocol, Scheduler,
+};
 use gantry_model::violation::Violations;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as agent_pb;
@@ -85,6 +87,13 @@ fn layer7(site: &mut Site) -> &mut gantry_model::service::Layer7 {
     }
 }
 
+fn layer4(site: &mut Site) -> &mut Layer4 {
+    match &mut site.service.forwarding {
+        Forwarding::Layer4(layer4) => layer4,
+        Forwarding::Layer7(_) => panic!("it is at layer 7"),
+    }
+}
+
 type Change = fn(&mut Site);
 
 #[test]
@@ -103,7 +112,20 @@ fn what_only_concerns_new_clients_ends_nothing() {
     for (what, change) in at_layer7 {
         assert_eq!(Site::layer7().ends_after(change), [], "{what}");
     }
-    let at_layer4: [(&str, Change); 3] = [
+    let at_layer4: [(&str, Change); 10] = [
+        ("method", |site| layer4(site).method = Method::Snat),
+        ("another method", |site| layer4(site).method = Method::DirectRouting),
+        ("translated to", |site| {
+            layer4(site).method = Method::Snat;
+            layer4(site).snat_address = Some("10.0.0.5".parse().unwrap());
+        }),
+        ("scheduler", |site| {
+            layer4(site).scheduler = Scheduler::MaglevHash;
+            layer4(site).hash_ports = true;
+        }),
+        ("remembered", |site| layer4(site).idle_timeout = std::time::Duration::from_secs(1)),
+        ("grace", |site| layer4(site).failure_grace = std::time::Duration::ZERO),
+        ("datagrams", |site| layer4(site).one_packet = true),
         ("label", |site| site.service.label = "other".into()),
         ("weight", |site| site.servers[0].weight = Weight::new(0).unwrap()),
         ("more ports", |site| {
@@ -187,6 +209,42 @@ fn the_kernel_knows_a_service_and_a_destination_by_their_addresses() {
         let expected = [(name.to_owned(), reason.to_owned())];
         assert_eq!(Site::layer4().ends_after(change), expected);
     }
+}
+
+/// Clients of one port keep their server with persistence as it is; over several it needs a mark.
+#[test]
+fn a_service_that_gets_a_mark_or_gives_it_back_is_another_one() {
+    let persist = |site: &mut Site| {
+        let timeout = std::time::Duration::from_secs(60);
+        let key = PersistenceKey::SourceIp;
+        site.service.persistence = Some(Persistence { key, timeout, prefix: None });
+    };
+    let ending = |known: &str| {
+        let reason = format!(
+            "with these ports and this persistence the kernel knows a layer 4 service {known}: \
+             that is another one to it"
+        );
+        [(".".to_owned(), reason)]
+    };
+    let mut marked = Site::layer4();
+    persist(&mut marked);
+    let gets = ending("by one mark and no longer by its ports");
+    assert_eq!(Site::layer4().ends(Some(&marked)), gets);
+    let gives = ending("by its ports and no longer by one mark");
+    assert_eq!(marked.ends(Some(&Site::layer4())), gives);
+    let longer = |site: &mut Site| {
+        site.service.persistence.as_mut().unwrap().timeout = std::time::Duration::from_secs(90);
+    };
+    assert_eq!(marked.ends_after(longer), [], "it has the mark all along");
+    let many = |site: &mut Site| site.service.listener.ports = one("8000-8010".parse().unwrap());
+    let mut few = Site::layer4();
+    many(&mut few);
+    let more = |site: &mut Site| site.service.listener.ports = one("8000-8100".parse().unwrap());
+    assert_eq!(few.ends_after(more), ending("by one mark and no longer by its ports"));
+    let mut one_port = Site::layer4();
+    one_port.service.listener.ports = one("104".parse().unwrap());
+    assert_eq!(one_port.ends_after(persist), []);
+    assert_eq!(Site::layer7().ends_after(persist), [], "a proxy has no marks");
 }
 
 #[test]

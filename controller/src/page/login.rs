@@ -173,9 +173,9 @@ impl Page {
 
     /// Puts on record what is done already: a full disk must not keep an administrator out.
     async fn record(&self, actor: &str, event: NewEvent) {
-        let (kind, message) = (event.kind, event.message.clone());
+        let (kind, message) = (event.kind.clone(), event.message.clone());
         if let Err(failure) = self.store.record(actor.to_owned(), vec![event]).await {
-            error!(actor, kind, message, why = rpc::causes(&failure), "an event was not recorded");
+            error!(actor, %kind, message, why = rpc::causes(&failure), "an event was not recorded");
         }
     }
 }

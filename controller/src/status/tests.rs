@@ -249,6 +249,136 @@ fn old_news_are_never_green() {
     assert_eq!(unchecked, said(ServiceState::Unspecified, "no health check has answered yet"));
 }
 
+/// lb1's agent-l4 says what it sees.
+fn find(scene: &mut Scene, resource: &str, reason: &str) {
+    let finding = pb::Finding {
+        resource: resource.into(),
+        reason: reason.into(),
+        message: "another machine answers for 10.0.0.1".into(),
+        ..Default::default()
+    };
+    let said = agent_pb::Condition { findings: vec![finding], ..Default::default() };
+    let name = AgentName {
+        appliance: "clusters/main/appliances/lb1".parse().unwrap(),
+        kind: AgentKind::L4,
+    };
+    scene.agent(AgentKind::L4).condition = crate::condition::Condition::read(&name, said);
+}
+
+#[test]
+fn what_is_found_wrong_is_never_green() {
+    let dicom = Scene::new().service.config.name.to_string();
+    let server = format!("{dicom}/realServers/a");
+    let message = "another machine answers for 10.0.0.1";
+    for resource in [&dicom, &server] {
+        let mut scene = Scene::new();
+        find(&mut scene, resource, "ADDRESS_CONFLICT");
+        assert_eq!(scene.told(), said(ServiceState::Degraded, message), "{resource}");
+        let finding = &scene.status().findings[0];
+        assert_eq!((&finding.resource, finding.agent.as_str()), (resource, "agent-l4"));
+        assert_eq!(finding.appliance, "clusters/main/appliances/lb1");
+    }
+    let worse = told(|scene| {
+        find(scene, &dicom, "ADDRESS_CONFLICT");
+        scene.judge("a", false);
+    });
+    assert_eq!(worse, said(ServiceState::Degraded, "1 of 2 real servers serve: 1 failed"));
+    let of_appliance = told(|scene| find(scene, "", "FOREIGN_MARK"));
+    assert_eq!(of_appliance, said(ServiceState::Up, ""), "it is told at the appliance");
+}
+
+#[test]
+fn what_an_agent_sees_of_its_machine_is_told_at_the_appliance() {
+    let mut scene = Scene::new();
+    find(&mut scene, "", "FOREIGN_MARK");
+    let setting = pb::KernelSetting { name: "net.ipv4.vs.conntrack".into(), ..Default::default() };
+    scene.agent(AgentKind::L4).condition.settings.push(setting.clone());
+    let appliance = "clusters/main/appliances/lb1".parse().unwrap();
+    let facts = Facts { agents: &scene.agents, desired: &Nothing, now: Timestamp::UNIX_EPOCH };
+    let l4 = agents(&appliance, facts).into_iter().find(|one| one.agent == "agent-l4").unwrap();
+    assert_eq!(l4.settings, [setting]);
+    assert_eq!(l4.findings[0].reason, "FOREIGN_MARK");
+}
+
+#[test]
+fn whoever_brings_the_address_up_has_a_part_in_a_layer_7_service() {
+    assert_eq!(Scene::new().told().0, ServiceState::Up, "many run without");
+    let mut scene = Scene::new();
+    scene.agent(AgentKind::L4);
+    assert_eq!(scene.told(), said(ServiceState::Up, ""));
+    scene.agent(AgentKind::L4).applied.as_mut().unwrap().hash = "01".into();
+    assert!(scene.status().reconciling, "it is behind");
+    let rejected = told(|scene| scene.reject(AgentKind::L4));
+    let message = "not in force: listener.address: in use";
+    assert_eq!(rejected, said(ServiceState::NotInForce, message), "nobody can reach it");
+    let former = told(|scene| {
+        scene.reject(AgentKind::L4);
+        let applied = scene.agent(AgentKind::L4).applied.as_mut().unwrap();
+        applied.rejections[0].former_in_force = true;
+    });
+    let message = "not in force as configured: listener.address: in use";
+    assert_eq!(former, said(ServiceState::Degraded, message));
+    let elsewhere = told(|scene| {
+        scene.reject(AgentKind::L4);
+        let other = AgentName {
+            appliance: "clusters/main/appliances/lb2".parse().unwrap(),
+            kind: AgentKind::L7,
+        };
+        let agent = scene.agent(AgentKind::L7).clone();
+        scene.agents.insert(other, agent);
+    });
+    assert_eq!(elsewhere, said(ServiceState::Degraded, message), "lb2 serves");
+    let mut scene = Scene::new();
+    scene.agent(AgentKind::L4).stream = None;
+    assert!(scene.status().stale);
+    let held = told(|scene| scene.hold_back(AgentKind::L4));
+    assert_eq!(held.0, ServiceState::Degraded);
+}
+
+#[test]
+fn the_kernel_counts_more_of_a_layer_4_service() {
+    use gantry_model::service::{Layer4, Method};
+    let mut scene = Scene::new();
+    let name = scene.service.config.name.to_string();
+    scene.service.config.forwarding = Forwarding::Layer4(Layer4::new(Method::Nat));
+    let port = |port: &str, connections_total, packets| pb::PortStatus {
+        port: port.into(),
+        connections_total,
+        received_packets_total: packets,
+        received_bytes_total: 100 * packets,
+    };
+    let sample = |name: &str, ports| agent_pb::Sample {
+        name: name.into(),
+        active_connections: 3,
+        inactive_connections: 40,
+        persistent_clients: 5,
+        ports,
+        ..Default::default()
+    };
+    for (lb, ports) in [
+        ("lb1", vec![port("104", Some(2), 10), port("8000-8010", Some(1), 1)]),
+        ("lb2", vec![port("104", Some(3), 20), port("8000-8010", None, 2), port("9", None, 3)]),
+    ] {
+        let mut agent = scene.agent(AgentKind::L4).clone();
+        let server = format!("{name}/realServers/a");
+        for sample in [sample(&name, ports), sample(&server, Vec::new())] {
+            let counters = Counters { sample, ..Counters::default() };
+            agent.samples.insert(counters.sample.name.clone(), counters);
+        }
+        let appliance = format!("clusters/main/appliances/{lb}").parse().unwrap();
+        scene.agents.insert(AgentName { appliance, kind: AgentKind::L4 }, agent);
+    }
+    let status = scene.status();
+    assert_eq!((status.active_connections, status.inactive_connections), (6, 80));
+    let ports = [port("104", Some(5), 30), port("8000-8010", None, 3), port("9", None, 3)];
+    assert_eq!(status.ports, ports);
+    assert_eq!(status.state(), ServiceState::Up);
+    let facts = Facts { agents: &scene.agents, desired: &Nothing, now: Timestamp::UNIX_EPOCH };
+    let server = &scene.service.servers.values().next().unwrap().config;
+    let status = real_server(server, facts);
+    assert_eq!((status.inactive_connections, status.persistent_clients), (80, 10));
+}
+
 #[test]
 fn it_is_reconciling_until_every_agent_has_taken_it() {
     let mut scene = Scene::new();

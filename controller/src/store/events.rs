@@ -1,5 +1,7 @@
 //! The event log: who changed what and why, and what happened.
 
+use std::borrow::Cow;
+
 use gantry_model::revision::Revision;
 use gantry_runtime::clock;
 use jiff::Timestamp;
@@ -27,7 +29,7 @@ pub struct NewEvent {
     pub time: Option<Timestamp>,
     pub severity: Severity,
     /// Stable, for programs: `REAL_SERVER_FAILED`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// A resource name.
     pub subject: String,
     pub message: String,
@@ -37,7 +39,7 @@ impl NewEvent {
     /// An event for the record, of now.
     pub fn info(kind: &'static str, subject: &impl ToString, message: impl Into<String>) -> Self {
         let (subject, message) = (subject.to_string(), message.into());
-        Self { time: None, severity: Severity::Info, kind, subject, message }
+        Self { time: None, severity: Severity::Info, kind: kind.into(), subject, message }
     }
 }
 
@@ -173,7 +175,7 @@ pub(super) async fn insert(
         )
         .bind(micros(event.time.unwrap_or(now)))
         .bind(event.severity as i64)
-        .bind(event.kind)
+        .bind(event.kind.as_ref())
         .bind(&event.subject)
         .bind(&change.actor)
         .bind(&event.message)

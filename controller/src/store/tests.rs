@@ -72,7 +72,7 @@ async fn write(store: &Store, writes: Vec<Write>) -> Result<Arc<State>, StoreErr
     let event = NewEvent {
         time: None,
         severity: Severity::Info,
-        kind: "TESTED",
+        kind: "TESTED".into(),
         subject: "clusters/main/virtualServices/a".to_owned(),
         message: "tested".to_owned(),
     };
@@ -274,7 +274,7 @@ async fn an_invitation_is_spent_once_and_not_after_its_time() {
     let event = || NewEvent {
         time: None,
         severity: Severity::Info,
-        kind: "TESTED",
+        kind: "TESTED".into(),
         subject: appliance.to_string(),
         message: String::new(),
     };

@@ -11,15 +11,21 @@ use gantry_proto::agent::v1 as pb;
 use gantry_runtime::{clock, rpc};
 use tracing::{error, warn};
 
-use super::event;
+use super::{event, news};
 use crate::api::Control;
+use crate::condition::Condition;
 use crate::observed::{Agent, Taken};
 use crate::store::{NewEvent, Severity};
 
 impl Control {
     /// Takes one report of an agent.
     pub(super) async fn hear(&self, name: &AgentName, report: pb::ReportRequest) {
+        for answer in report.answers {
+            self.questions.answer(name, answer);
+        }
         let changes = read_verdicts(&report.verdicts);
+        let said = report.condition.or_else(|| report.full.then(pb::Condition::default));
+        let condition = said.map(|said| Condition::read(name, said));
         let events = self.observed.update(name, |agent| {
             agent.last_seen = clock::wall();
             let mut events = Vec::new();
@@ -31,6 +37,11 @@ impl Control {
                 agent.take_samples(samples, clock::monotonic());
             }
             events.extend(self.take_verdicts(agent, changes, report.full));
+            if let Some(condition) = condition {
+                events.extend(news::of_findings(name, &agent.condition, &condition));
+                agent.condition = condition;
+            }
+            events.extend(news::of_notices(name, &report.notices, clock::wall()));
             events
         });
         let events = events.unwrap_or_default();
