@@ -66,9 +66,9 @@ fn is_busy(index: u16) -> bool {
     listening().iter().any(|at| at.ip().octets()[..3] == address(index, 0).octets()[..3])
 }
 
-/// Where processes of this machine listen, as the kernel tells it.
+/// Where processes of this machine, or of the node of a lab that this thread is in, listen.
 pub fn listening() -> Vec<SocketAddrV4> {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let table = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
     let listener = |line: &str| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let [_, local, _, LISTEN, ..] = fields[..] else { return None };

@@ -1,4 +1,10 @@
 //! A site: a controller and one appliance with its agents, each a process of its own.
+//!
+//! Started on a thread inside a node of a lab, all of it is in that node: see [`Node::block_on`].
+//!
+//! [`Node::block_on`]: crate::lab::Node::block_on
+
+mod layer4;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +38,7 @@ pub struct Site {
     pub controller: Process,
     pub healthd: Option<Process>,
     pub agent_l7: Option<Process>,
+    pub agent_l4: Option<Process>,
     /// `https://address:port`
     pub url: String,
     pub block: Arc<Block>,
@@ -58,15 +65,20 @@ impl Site {
     }
 
     async fn controller_in(block: Arc<Block>, more: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let address = block.socket(CONTROLLER.0, CONTROLLER.1);
+        Self::controller_at(address, block, more).await
+    }
+
+    async fn controller_at(address: SocketAddr, block: Arc<Block>, more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let listen = address.to_string();
         let controller = controller_process("controller", address, dir.path(), more);
         controller.says(&["serving", &listen]).await;
         let url = format!("https://{listen}");
         let admin = Identity::load(&dir.path().join("controller/operators/admin")).unwrap();
         let channel = rpc::connect(&url, &admin).unwrap();
-        let site = Self { controller, healthd: None, agent_l7: None, url, block, channel, dir };
+        let (healthd, agent_l7, agent_l4) = (None, None, None);
+        let site = Self { controller, healthd, agent_l7, agent_l4, url, block, channel, dir };
         let request = pb::CreateClusterRequest {
             cluster_id: "main".to_owned(),
             cluster: None,
@@ -87,12 +99,16 @@ impl Site {
     }
 
     async fn joined(mut self) -> Self {
-        let token = self.invite("lb1").await;
-        join::join(&self.url, &token, &self.identity_of("lb1")).await.unwrap();
+        self.join_lb1().await;
         self.start_healthd();
         self.start_agent_l7();
         self.agents_report().await;
         self
+    }
+
+    async fn join_lb1(&self) {
+        let token = self.invite("lb1").await;
+        join::join(&self.url, &token, &self.identity_of("lb1")).await.unwrap();
     }
 
     /// Where the page is: `https://address:port`.
@@ -135,13 +151,15 @@ impl Site {
         self.fleet().invite_appliance(request).await.unwrap().into_inner().token
     }
 
-    /// Waits until every agent is heard and runs what it should.
+    /// Waits until every agent that was started is heard and runs what it should.
     pub async fn agents_report(&self) {
-        eventually("healthd and agent-l7 are connected and current", async || {
+        let started = [&self.healthd, &self.agent_l7, &self.agent_l4].into_iter().flatten().count();
+        eventually(&format!("{started} agents are connected and current"), async || {
             let request = pb::GetOverviewRequest::default();
             let overview = self.observe().get_overview(request).await.ok()?.into_inner();
             let agents = overview.appliances.iter().flat_map(|appliance| &appliance.agents);
-            (agents.filter(|agent| agent.connected && agent.current).count() == 2).then_some(())
+            (agents.filter(|agent| agent.connected && agent.current).count() == started)
+                .then_some(())
         })
         .await;
     }
@@ -243,12 +261,15 @@ pub fn agent_process(
     identity: &Path,
     dir: &Path,
 ) -> Process {
+    Process::start(name, &binary(program), agent_options(name, controller, identity, dir), dir)
+}
+
+/// The options that every agent has.
+fn agent_options(name: &str, controller: &str, identity: &Path, dir: &Path) -> Vec<String> {
     let (state, feed) = (dir.join(name), dir.join("health.sock"));
-    let paths = [identity, &state, &feed].map(|path| path.to_str().unwrap().to_owned());
-    let [identity, state, feed] = &paths;
-    let mut arguments = vec!["--controller", controller, "--identity", identity];
-    arguments.extend(["--state", state, "--feed", feed]);
-    Process::start(name, &binary(program), arguments, dir)
+    let [identity, state, feed] = [identity, &state, &feed].map(|path| path.to_str().unwrap());
+    let options = ["--controller", controller, "--identity", identity];
+    options.into_iter().chain(["--state", state, "--feed", feed]).map(str::to_owned).collect()
 }
 
 /// What tests ask of a site again and again.

@@ -16,7 +16,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 19] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
     Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
@@ -28,7 +28,18 @@ const NEEDS: [Need; 11] = [
     Need { package: "nodejs", program: "node", why: "runs buf, and drives the browser" },
     Need { package: "npm", program: "npm", why: "installs both" },
     Need { package: "chromium", program: "chromium", why: "shows the System Overview page" },
+    Need { package: "qemu-system-x86", program: "qemu-system-x86_64", why: "a kernel with IPVS" },
+    Need { package: "busybox-static", program: "busybox", why: "starts that kernel" },
+    Need { package: "kmod", program: "modprobe", why: "the modules of that kernel" },
+    Need { package: "xz-utils", program: "xz", why: "unpacks that kernel" },
+    Need { package: "cpio", program: "cpio", why: "packs what that kernel starts with" },
+    Need { package: "ipvsadm", program: "ipvsadm", why: "reads and programs IPVS without Gantry" },
+    Need { package: "nftables", program: "nft", why: "reads and programs the packet filter" },
+    Need { package: "keepalived", program: "keepalived", why: "a VRRP router from another house" },
 ];
+
+/// Runs programs under a kernel with IPVS, below the workspace's folder.
+const KERNEL_VM: &str = "tests/kernel-vm/kernel-vm";
 
 /// The linter of the API, which is also a gRPC client from another house.
 const BUF: &str = "@bufbuild/buf@1.75.0";
@@ -111,6 +122,12 @@ pub(crate) fn python() -> anyhow::Result<PathBuf> {
     run("pip", Command::new(&python).args(pip).args(PYTHON))?;
     std::fs::write(&note, PYTHON.join(" ")).context("noting what was installed")?;
     Ok(python)
+}
+
+/// The kernel for the tests of layer 4, in a folder of its own outside the workspace; nothing where the
+/// machine's own kernel will do.
+pub(crate) fn kernel(root: &Path) -> anyhow::Result<()> {
+    run("kernel-vm --setup", Command::new(root.join(KERNEL_VM)).args(["--here", "--setup"]))
 }
 
 /// Whether the right version is there.

@@ -42,6 +42,7 @@ impl Test {
 /// Builds everything once, then runs what is selected.
 pub(crate) fn run_tests(workspace: &Workspace, selection: &[String]) -> anyhow::Result<()> {
     let (buf, playwright, python) = (needs::buf()?, needs::playwright()?, needs::python()?);
+    needs::kernel(&workspace.root)?;
     // All targets: the tests start the binaries, and both are made with the same features.
     run("the build", &mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
     let began = clock::monotonic();
@@ -130,7 +131,8 @@ impl Count {
         } else if let Some(name) =
             line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"))
         {
-            self.broken.push(name.to_owned());
+            // Some programs pad names to one width.
+            self.broken.push(name.trim_end().to_owned());
         }
     }
 
@@ -152,7 +154,7 @@ mod tests {
         for line in [
             "running 3 tests",
             "test relay::closes ... ok",
-            "test relay::half_open ... FAILED",
+            "test relay::half_open     ... FAILED",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; \
              finished in 0.01s",
             "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 9 filtered out",

@@ -67,8 +67,7 @@ impl LabBuilder {
 
     /// A route of a node: `.route("dicom1", "default", "10.12.1.1")`.
     pub fn route(mut self, node: &str, to: &str, via: &str) -> Self {
-        let family = if via.contains(':') { "-6 " } else { "" };
-        self.find(node).routes.push(format!("{family}route add {to} via {via}"));
+        self.find(node).routes.push(format!("route add {to} via {via}"));
         self
     }
 

@@ -51,7 +51,8 @@ impl Node {
             move_in(&self.handle);
             work()
         };
-        let outcome = std::thread::scope(|scope| scope.spawn(inside).join());
+        let named = std::thread::Builder::new().name(self.name.clone());
+        let outcome = std::thread::scope(|scope| named.spawn_scoped(scope, inside).unwrap().join());
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
@@ -67,7 +68,7 @@ impl Node {
         })
     }
 
-    /// Runs a program to its end.
+    /// Runs a program, by its name or its path, to its end.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Ran {
         let mut command = Command::new(find(name));
         command.args(arguments).stdin(Stdio::null());

@@ -1,0 +1,50 @@
+//! A site with agent-l4 as well: one node of a lab is the appliance and the controller's host.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{CONTROLLER, Site, agent_options};
+use crate::block::Block;
+use crate::process::{Process, binary};
+
+impl Site {
+    /// A controller on the node's loopback, and the appliance "lb1" with all its agents:
+    ///
+    /// ```no_run
+    /// # use gantry_tests::{Lab, Site};
+    /// let lab = Lab::two_arm();
+    /// lab.node("lb1").block_on(async || {
+    ///     let site = Site::layer4().await;
+    ///     // Clients elsewhere in `lab` may be asked meanwhile.
+    /// });
+    /// ```
+    pub async fn layer4() -> Self {
+        Self::layer4_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// The same with the controller at an address that other nodes can reach.
+    pub async fn layer4_at(address: IpAddr) -> Self {
+        let address = (address, CONTROLLER.1).into();
+        let mut site = Self::controller_at(address, Arc::new(Block::take()), &[]).await;
+        site.join_lb1().await;
+        site.start_healthd();
+        site.start_agent_l7();
+        site.start_agent_l4();
+        site.agents_report().await;
+        site
+    }
+
+    pub fn start_agent_l4(&mut self) {
+        let (name, identity, control) = ("agent-l4", self.identity_of("lb1"), self.control());
+        let mut options = agent_options(name, &self.url, &identity, self.dir());
+        options.extend(["--control".to_owned(), control.to_str().unwrap().to_owned()]);
+        let program = binary("gantry-agent-l4");
+        self.agent_l4 = Some(Process::start(name, &program, options, self.dir()));
+    }
+
+    /// The Unix socket on which agent-l4 takes orders.
+    pub fn control(&self) -> PathBuf {
+        self.dir().join("agent-l4.sock")
+    }
+}
