@@ -137,7 +137,9 @@ impl Site {
     }
 
     pub fn start_healthd(&mut self) {
-        self.healthd = Some(self.agent("healthd", "gantry-healthd"));
+        let options = self.options_with_control("healthd");
+        let program = binary("gantry-healthd");
+        self.healthd = Some(Process::start("healthd", &program, options, self.dir()));
     }
 
     pub fn start_agent_l7(&mut self) {

@@ -26,11 +26,25 @@ macro_rules! trials {
     };
 }
 
+#[path = "layer4/layer4_balance.rs"]
+mod layer4_balance;
 #[path = "layer4/layer4_bed.rs"]
 mod layer4_bed;
+#[path = "layer4/layer4_end.rs"]
+mod layer4_end;
+#[path = "layer4/layer4_method.rs"]
+mod layer4_method;
+#[path = "layer4/stand.rs"]
+mod stand;
 
 fn trials() -> Vec<Trial> {
-    [layer4_bed::trials()].into_iter().flatten().collect()
+    let all = [
+        layer4_bed::trials(),
+        layer4_method::trials(),
+        layer4_balance::trials(),
+        layer4_end::trials(),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// Set where the kernel has what the trials need.
@@ -46,7 +60,10 @@ fn main() -> ExitCode {
     }
     // One after another: they are slow where all is emulated, and then no two fit into their time.
     arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let outcome = libtest_mimic::run(&arguments, trials);
+    // Labs that trials have shared are nobody's to drop.
+    raze_all();
+    outcome.exit_code()
 }
 
 /// A trial with a limit of time. What it leaves behind when it is late is taken away.

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::runtime::Runtime;
 
 use crate::process::{Process, Ran, program};
 
@@ -59,13 +60,16 @@ impl Node {
     /// Runs an asynchronous `story` to its end inside the namespace; what it spawns is there, too. It may
     /// block as it likes, with a client elsewhere in the lab, say: connections go on meanwhile.
     pub fn block_on<T: Send>(&self, story: impl AsyncFnOnce() -> T + Send) -> T {
+        let runtime = self.runtime();
+        self.enter(move || runtime.block_on(story()))
+    }
+
+    /// A runtime whose threads are inside the namespace.
+    pub fn runtime(&self) -> Runtime {
         let handle = Arc::clone(&self.handle);
-        self.enter(move || {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            let runtime = builder.worker_threads(2).enable_all();
-            let runtime = runtime.on_thread_start(move || move_in(&handle)).build().unwrap();
-            runtime.block_on(story())
-        })
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all();
+        runtime.on_thread_start(move || move_in(&handle)).build().unwrap()
     }
 
     /// Runs a program, by its name or its path, to its end.

@@ -36,14 +36,26 @@ impl Site {
     }
 
     pub fn start_agent_l4(&mut self) {
-        let (name, identity, control) = ("agent-l4", self.identity_of("lb1"), self.control());
-        let mut options = agent_options(name, &self.url, &identity, self.dir());
-        options.extend(["--control".to_owned(), control.to_str().unwrap().to_owned()]);
-        let program = binary("gantry-agent-l4");
-        self.agent_l4 = Some(Process::start(name, &program, options, self.dir()));
+        self.start_agent_l4_with(&[]);
     }
 
-    /// The Unix socket on which agent-l4 takes orders.
+    /// The same with more on its command line.
+    pub fn start_agent_l4_with(&mut self, more: &[&str]) {
+        let options = self.options_with_control("agent-l4");
+        let options = options.into_iter().chain(more.iter().map(|option| (*option).to_owned()));
+        let program = binary("gantry-agent-l4");
+        self.agent_l4 = Some(Process::start("agent-l4", &program, options, self.dir()));
+    }
+
+    /// The options of agent-l4, and of healthd, which asks it for ways through real servers.
+    pub(super) fn options_with_control(&self, name: &str) -> Vec<String> {
+        let (identity, control) = (self.identity_of("lb1"), self.control());
+        let mut options = agent_options(name, &self.url, &identity, self.dir());
+        options.extend(["--control".to_owned(), control.to_str().unwrap().to_owned()]);
+        options
+    }
+
+    /// The Unix socket on which agent-l4 gives ways through real servers.
     pub fn control(&self) -> PathBuf {
         self.dir().join("agent-l4.sock")
     }

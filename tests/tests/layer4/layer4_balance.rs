@@ -87,7 +87,8 @@ fn layer4_balance_one_client_stays_on_one_server() {
     let _servers = stand.servers(["rs1", "rs2", "rs3"], &[104]);
     let (vip, servers) = nat(stand, &["rs1", "rs2", "rs3"]);
     let service = stand.serve(vip, persistent(layer4(Method::Nat)), servers);
-    let round = || (201..=206).map(|last| stand.connect_from(last, service.at()).unwrap().served_by);
+    let round =
+        || (201..=206).map(|last| stand.connect_from(last, service.at()).unwrap().served_by);
     let first: Vec<_> = round().collect();
     assert_eq!(BTreeSet::from_iter(&first).len(), 3, "{first:?}");
     for _ in 0..2 {
@@ -124,7 +125,8 @@ fn layer4_balance_clients_of_one_prefix_count_as_one() {
         let mut service = persistent(layer4(Method::Nat));
         service.persistence.as_mut().unwrap().prefix_length = prefix;
         let service = stand.serve(vip, service, servers.into());
-        let names = (201..=204).map(|last| stand.connect_from(last, service.at()).unwrap().served_by);
+        let names =
+            (201..=204).map(|last| stand.connect_from(last, service.at()).unwrap().served_by);
         assert_eq!(names.collect::<BTreeSet<_>>().len(), 1);
     }
 }
@@ -193,8 +195,7 @@ fn layer4_balance_hashed_clients_of_a_failed_server_go_elsewhere() {
     let hashed = layer4_with(Method::Nat, |layer4| layer4.scheduler = Scheduler::SourceHash.into());
     let service = stand.serve(vip, checked(hashed, Duration::from_secs(600)), servers);
     let who = |last| stand.connect_from(last, service.at()).map(|client| client.served_by);
-    let of_first: Vec<u8> =
-        (201..=209).filter(|last| who(*last).unwrap() == "rs1").collect();
+    let of_first: Vec<u8> = (201..=209).filter(|last| who(*last).unwrap() == "rs1").collect();
     assert!(!of_first.is_empty());
     first.stop();
     stand.eventually("its clients are served by the other", || {
@@ -221,8 +222,7 @@ fn layer4_balance_two_thousand_servers_of_one_service_are_held() {
         (service.status().active_connections == 0).then_some(())
     });
     let id = service.id.clone();
-    let events = stand.site(async move |site| {
-        site.events(&gantry_tests::site::service_name(&id)).await
-    });
+    let events =
+        stand.site(async move |site| site.events(&gantry_tests::site::service_name(&id)).await);
     assert!(events.iter().all(|event| event.r#type != "DRIFT_REPAIRED"), "{events:?}");
 }

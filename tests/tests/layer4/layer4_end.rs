@@ -220,7 +220,9 @@ fn layer4_end_failover_works_without_the_controller() {
     assert_eq!(lost.ends(), End::Closed);
     stand.eventually("the dead server gets no clients", || {
         let all = [(); 4].map(|()| stand.connect(service.at()));
-        all.iter().all(|client| client.as_ref().is_ok_and(|client| client.served_by == "rs2")).then_some(())
+        all.iter()
+            .all(|client| client.as_ref().is_ok_and(|client| client.served_by == "rs2"))
+            .then_some(())
     });
     other.echoes().unwrap();
     stand.site(async |site| {

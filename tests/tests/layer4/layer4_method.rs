@@ -33,11 +33,12 @@ fn address(text: &str) -> IpAddr {
 
 /// Two servers that accept traffic for `vip` as direct routing needs it.
 fn dr_servers(stand: &'static Stand, vip: IpAddr) -> Vec<pb::RealServer> {
-    ["rs1", "rs2"].map(|name| {
-        stand.lab.real_server_for(name, vip);
-        real(name, vip)
-    })
-    .into()
+    ["rs1", "rs2"]
+        .map(|name| {
+            stand.lab.real_server_for(name, vip);
+            real(name, vip)
+        })
+        .into()
 }
 
 fn served_by(clients: &[Client]) -> BTreeSet<&str> {
@@ -184,8 +185,7 @@ fn layer4_method_tunnels_are_ipip_gue_and_gre() {
 fn layer4_method_one_packet_schedules_each_datagram() {
     let stand = Stand::two_arm();
     let at = |name: &str| SocketAddr::new(address(&format!("10.77.0.2{}", &name[2..])), 516);
-    let _servers =
-        ["rs1", "rs2"].map(|name| Server::udp(stand.node(name), name, &[at(name)]));
+    let _servers = ["rs1", "rs2"].map(|name| Server::udp(stand.node(name), name, &[at(name)]));
     let vip = stand.vip();
     let service = layer4_with(Method::Nat, |layer4| {
         layer4.one_packet = true;
@@ -194,9 +194,12 @@ fn layer4_method_one_packet_schedules_each_datagram() {
     let service = on_ports(over_udp(service), &["516"]);
     let servers = ["rs1", "rs2"].map(|name| real(name, vip));
     let service = stand.serve(vip, service, servers.into());
-    assert!(stand.ipvsadm("-Ln").lines().any(|line| {
-        line.contains(&service.at().to_string()) && line.contains("ops")
-    }));
+    assert!(
+        stand
+            .ipvsadm("-Ln")
+            .lines()
+            .any(|line| { line.contains(&service.at().to_string()) && line.contains("ops") })
+    );
     let ask = || Client::ask_udp(stand.node("c1"), None, service.at()).unwrap().served_by;
     let names: BTreeSet<_> = [(); 6].map(|()| ask()).into();
     assert_eq!(names, ["rs1".to_owned(), "rs2".to_owned()].into());

@@ -46,7 +46,10 @@ pub(crate) fn layer4(method: Method) -> pb::VirtualService {
 }
 
 /// The same with this changed in its layer 4 settings.
-pub(crate) fn layer4_with(method: Method, edit: impl FnOnce(&mut pb::Layer4)) -> pb::VirtualService {
+pub(crate) fn layer4_with(
+    method: Method,
+    edit: impl FnOnce(&mut pb::Layer4),
+) -> pb::VirtualService {
     let mut service = layer4(method);
     if let Some(Forwarding::Layer4(layer4)) = &mut service.forwarding {
         edit(layer4);
@@ -191,7 +194,11 @@ impl Stand {
     }
 
     /// Waits until something is so in lb1.
-    pub(crate) fn eventually<T: Send>(&self, what: &str, mut ask: impl FnMut() -> Option<T> + Send) -> T {
+    pub(crate) fn eventually<T: Send>(
+        &self,
+        what: &str,
+        mut ask: impl FnMut() -> Option<T> + Send,
+    ) -> T {
         self.node("lb1").enter(|| self.runtime.block_on(eventually(what, async || ask())))
     }
 }
