@@ -30,49 +30,56 @@ fn make(before: Option<&Rules>, after: &Rules) -> Listed {
     listed
 }
 
+/// Everything that a table can hold.
+fn much() -> Rules {
+    Rules {
+        marks: BTreeMap::from([
+            (key("10.12.1.100", Tcp, 104, 104), 0x4700_0001),
+            (key("10.12.1.100", Tcp, 11112, 11119), 0x4700_0001),
+            (key("10.12.1.100", Udp, 104, 104), 0x4700_0002),
+            (key("10.12.1.101", Tcp, 1, 65535), 0xffff_ffff),
+            (key("fd12::100", Tcp, 104, 104), 0x4700_0001),
+            (key("fd12::100", Udp, 514, 600), 0x4700_0003),
+        ]),
+        sources: BTreeMap::from([
+            (key("10.12.1.100", Tcp, 104, 104), "10.12.1.99".parse().unwrap()),
+            (key("10.12.1.100", Udp, 104, 110), "10.12.1.99".parse().unwrap()),
+            (key("fd12::100", Tcp, 104, 104), "fd12::99".parse().unwrap()),
+        ]),
+    }
+}
+
+/// Other marks, other ranges that overlap those of `much`, some gone.
+fn less() -> Rules {
+    Rules {
+        marks: BTreeMap::from([
+            (key("10.12.1.100", Tcp, 104, 104), 0x4700_0009),
+            (key("10.12.1.100", Tcp, 11110, 11120), 0x4700_0001),
+            (key("fd12::100", Tcp, 100, 110), 0x4700_0001),
+        ]),
+        sources: BTreeMap::from([(
+            key("10.12.1.100", Tcp, 104, 104),
+            "10.12.1.98".parse().unwrap(),
+        )]),
+    }
+}
+
 #[test]
 fn the_table_does_what_it_is_told() {
     Space::new().enter(|| {
         assert_eq!(read().expect("a kernel with nf_tables and the program nft are needed"), None);
-        let nothing = Rules::default();
+        let (nothing, much, less) = (Rules::default(), much(), less());
         make(None, &nothing);
-        let first = Rules {
-            marks: BTreeMap::from([
-                (key("10.12.1.100", Tcp, 104, 104), 0x4700_0001),
-                (key("10.12.1.100", Tcp, 11112, 11119), 0x4700_0001),
-                (key("10.12.1.100", Udp, 104, 104), 0x4700_0002),
-                (key("10.12.1.101", Tcp, 1, 65535), 0xffff_ffff),
-                (key("fd12::100", Tcp, 104, 104), 0x4700_0001),
-                (key("fd12::100", Udp, 514, 600), 0x4700_0003),
-            ]),
-            sources: BTreeMap::from([
-                (key("10.12.1.100", Tcp, 104, 104), "10.12.1.99".parse().unwrap()),
-                (key("10.12.1.100", Udp, 104, 110), "10.12.1.99".parse().unwrap()),
-                (key("fd12::100", Tcp, 104, 104), "fd12::99".parse().unwrap()),
-            ]),
-        };
-        make(Some(&nothing), &first);
-        // Other marks, other ranges that overlap the old ones, some gone.
-        let second = Rules {
-            marks: BTreeMap::from([
-                (key("10.12.1.100", Tcp, 104, 104), 0x4700_0009),
-                (key("10.12.1.100", Tcp, 11110, 11120), 0x4700_0001),
-                (key("fd12::100", Tcp, 100, 110), 0x4700_0001),
-            ]),
-            sources: BTreeMap::from([(
-                key("10.12.1.100", Tcp, 104, 104),
-                "10.12.1.98".parse().unwrap(),
-            )]),
-        };
-        make(Some(&first), &second);
-        let no_sources = Rules { sources: BTreeMap::new(), ..second.clone() };
-        make(Some(&second), &no_sources);
+        make(Some(&nothing), &much);
+        make(Some(&much), &less);
+        let no_sources = Rules { sources: BTreeMap::new(), ..less.clone() };
+        make(Some(&less), &no_sources);
         assert!(!run("nft", &["list", "ruleset"]).contains("hook postrouting"));
-        make(Some(&no_sources), &second);
-        change(Some(&second), &second).unwrap();
+        make(Some(&no_sources), &less);
+        change(Some(&less), &less).unwrap();
         // From nothing, over what is there.
-        make(None, &first);
-        make(Some(&first), &nothing);
+        make(None, &much);
+        make(Some(&much), &nothing);
     });
 }
 
