@@ -32,8 +32,12 @@ mod layer4_balance;
 mod layer4_bed;
 #[path = "layer4/layer4_end.rs"]
 mod layer4_end;
+#[path = "layer4/layer4_machine.rs"]
+mod layer4_machine;
 #[path = "layer4/layer4_method.rs"]
 mod layer4_method;
+#[path = "layer4/layer4_show.rs"]
+mod layer4_show;
 #[path = "layer4/stand.rs"]
 mod stand;
 
@@ -43,6 +47,8 @@ fn trials() -> Vec<Trial> {
         layer4_method::trials(),
         layer4_balance::trials(),
         layer4_end::trials(),
+        layer4_machine::trials(),
+        layer4_show::trials(),
     ];
     all.into_iter().flatten().collect()
 }
