@@ -116,14 +116,15 @@ fn move_in(namespace: &File) {
 #[track_caller]
 pub(super) fn batch<L: AsRef<str>>(namespace: Option<&str>, commands: &[L]) {
     let text: String = commands.iter().map(|line| format!("{}\n", line.as_ref())).collect();
-    let (output, text) = (run_batch(namespace, &text).unwrap(), text.trim_end());
+    let options: Vec<_> = namespace.iter().flat_map(|name| ["-n", name]).collect();
+    let (output, text) = (run_batch(&options, &text).unwrap(), text.trim_end());
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ip: {}\n{text}", err.trim_end());
 }
 
-fn run_batch(namespace: Option<&str>, text: &str) -> std::io::Result<std::process::Output> {
+pub(super) fn run_batch(options: &[&str], text: &str) -> std::io::Result<std::process::Output> {
     let mut command = Command::new(find("ip"));
-    command.args(namespace.iter().flat_map(|name| ["-n", name])).args(["-batch", "-"]);
+    command.args(options).args(["-batch", "-"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     child.stdin.take().expect("a pipe was asked for").write_all(text.as_bytes())?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::node::{NAMESPACES, batch};
+use super::node::{NAMESPACES, run_batch};
 
 const ALL: &str = "gantry-lab-";
 
@@ -40,9 +40,10 @@ pub(super) fn raze(prefix: &str) {
         // It may have ended already.
         let _ = kill_process(process, Signal::KILL);
     }
-    let lines: Vec<_> = names.iter().map(|name| format!("netns del {name}")).collect();
+    let lines: String = names.iter().map(|name| format!("netns del {name}\n")).collect();
     if !lines.is_empty() {
-        batch(None, &lines);
+        // A lab whose trial was late is razed twice at once; and this may be during a panic.
+        let _ = run_batch(&["-force"], &lines);
     }
 }
 

@@ -9,16 +9,8 @@ use crate::block::Block;
 use crate::process::{Process, binary};
 
 impl Site {
-    /// A controller on the node's loopback, and the appliance "lb1" with all its agents:
-    ///
-    /// ```no_run
-    /// # use gantry_tests::{Lab, Site};
-    /// let lab = Lab::two_arm();
-    /// lab.node("lb1").block_on(async || {
-    ///     let site = Site::layer4().await;
-    ///     // Clients elsewhere in `lab` may be asked meanwhile.
-    /// });
-    /// ```
+    /// A controller on the node's loopback, and the appliance "lb1" with all its agents. To be called
+    /// in [`Node::block_on`](crate::lab::Node::block_on), where the site is used, too.
     pub async fn layer4() -> Self {
         Self::layer4_at(Ipv4Addr::LOCALHOST.into()).await
     }
