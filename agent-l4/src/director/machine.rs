@@ -9,7 +9,7 @@ use gantry_proto::v1;
 use gantry_runtime::rpc;
 use tracing::{info, warn};
 
-use super::{Director, Draft, Moment, Outcomes};
+use super::{Director, Draft, Outcomes};
 use crate::desired::seconds;
 use crate::host::nft::{Listed, Rules};
 use crate::host::sysctl::{self, Needs, Outcome, Setting, Value};
@@ -37,14 +37,17 @@ impl Machine {
 }
 
 impl<K: Kernel> Director<K> {
-    /// Makes the settings that the services need, if they need others than before.
-    pub(super) fn see_to_settings(&mut self, _now: Moment) {
-        let Some(needs) = self.needs() else { return };
-        if self.machine.needs.as_ref() != Some(&needs) {
+    /// Makes the settings that the services need, if they need others than before; gives whether
+    /// they do.
+    pub(super) fn see_to_settings(&mut self) -> bool {
+        let Some(needs) = self.needs() else { return false };
+        let others = self.machine.needs.as_ref() != Some(&needs);
+        if others {
             self.machine.needs = Some(needs);
             self.make_settings();
         }
         self.set_timeouts();
+        others
     }
 
     /// Makes settings what they should be, whoever has changed them.

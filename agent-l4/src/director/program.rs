@@ -19,7 +19,7 @@ impl<K: Kernel> Director<K> {
     /// Leads the machine to what the services want now, where `draft` touches it. Services that
     /// could not be put in force are added to `outcomes`, and are as they were before.
     pub(super) fn carry_out(&mut self, mut draft: Draft, outcomes: &mut Outcomes, now: Moment) {
-        self.see_to_settings(now);
+        let others = self.see_to_settings();
         for (name, rejection) in self.build(&draft.keys) {
             self.put_back(&name, &mut draft);
             outcomes.insert(name, rejection);
@@ -28,8 +28,10 @@ impl<K: Kernel> Director<K> {
             self.lead_rules(&draft, outcomes);
         }
         self.bring_up(&draft.addresses, outcomes, now);
-        // Some are for the interfaces that addresses are on now.
-        self.see_to_settings(now);
+        // Some are for the interfaces that addresses are on now, and some come with the rules.
+        if !self.see_to_settings() && others {
+            self.make_settings();
+        }
         self.clear(&draft.keys);
         self.take_down(&draft.addresses);
     }

@@ -380,7 +380,7 @@ fn what_somebody_else_changes_is_put_right_and_told() {
 #[test]
 fn one_bad_service_blocks_no_other() {
     let mut stand = Stand::new();
-    stand.kernel.change(|state| drop(state.missing.insert(ipvs::Scheduler::MaglevHash)));
+    stand.kernel.change(|state| state.missing.extend([ipvs::Scheduler::MaglevHash]));
     let bad = plan("bad", |service, _| {
         listen(service, "10.78.0.101", &["104"]);
         let layer4 = pb::Layer4 {

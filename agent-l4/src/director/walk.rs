@@ -161,7 +161,7 @@ impl<K: Kernel> Director<K> {
             self.journal.notice_at("DRIFT_REPAIRED", None, told.to_owned(), now);
         }
         self.walk.listed = listed;
-        self.see_to_settings(now);
+        self.see_to_settings();
         self.make_settings();
         self.mend_timeouts();
         self.close_ways();

@@ -25,8 +25,8 @@ pub(super) struct Lookup {
     servers: BTreeMap<DestinationKey, ServerName>,
 }
 
-/// The longest table that is read.
-const LIMIT: usize = 4_000_000;
+/// Of a longer table no more is read.
+const LIMIT: usize = 200_000;
 
 impl<K> Director<K> {
     /// By what the entries of a service are known; none if it is not carried here.

@@ -8,9 +8,7 @@ use libtest_mimic::Trial;
 use pb::layer4::{Method, Scheduler};
 use pb::virtual_service::Forwarding;
 
-use crate::stand::{
-    Service, Stand, checked, layer4, layer4_with, on_ports, persistent, real,
-};
+use crate::stand::{Service, Stand, checked, layer4, layer4_with, on_ports, persistent, real};
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
@@ -294,10 +292,11 @@ impl Hidden {
         let file = std::path::PathBuf::from(format!("/etc/modprobe.d/gantry-hidden-{name}.conf"));
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, format!("install {name} /bin/false\n")).unwrap();
-        let unloaded = std::process::Command::new(gantry_tests::process::program("modprobe", "kmod"))
-            .args(["-r", name])
-            .output()
-            .unwrap();
+        let unloaded =
+            std::process::Command::new(gantry_tests::process::program("modprobe", "kmod"))
+                .args(["-r", name])
+                .output()
+                .unwrap();
         assert!(unloaded.status.success(), "{}", String::from_utf8_lossy(&unloaded.stderr));
         Self(file)
     }
@@ -406,7 +405,11 @@ fn layer4_machine_a_server_that_answers_arp_is_found() {
         status.findings.into_iter().find(|finding| finding.reason == "ADDRESS_CONFLICT")
     });
     assert!(found.message.contains("the real server rs2 ("), "{}", found.message);
-    assert!(found.message.contains(&format!("gantry arp-help {}", service.id)), "{}", found.message);
+    assert!(
+        found.message.contains(&format!("gantry arp-help {}", service.id)),
+        "{}",
+        found.message
+    );
     assert_eq!(service.status().state(), pb::virtual_service_status::State::Degraded);
     rs2.sysctl(&[("net/ipv4/conf/all/arp_ignore", "1")]);
     stand.eventually("and forgotten", || service.status().findings.is_empty().then_some(()));

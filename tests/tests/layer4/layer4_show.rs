@@ -84,8 +84,7 @@ fn layer4_show_which_clients_are_remembered() {
             let (parent, client) =
                 (gantry_tests::site::service_name(&service.id), client.to_owned());
             stand.site(async move |site| {
-                let request =
-                    pb::ListPersistenceEntriesRequest { parent, client, page_size: 0 };
+                let request = pb::ListPersistenceEntriesRequest { parent, client, page_size: 0 };
                 site.balancer().list_persistence_entries(request).await.unwrap().into_inner()
             })
         };
@@ -118,7 +117,10 @@ fn layer4_show_which_connections_there_are() {
     let one = &listed.connections[0];
     assert_eq!(listed.total_size, 1);
     assert!(one.client.starts_with("10.78.0.207:"), "{one:?}");
-    assert_eq!((one.listener.as_str(), one.endpoint.as_str()), (&*service.at().to_string(), "10.77.0.21:104"));
+    assert_eq!(
+        (one.listener.as_str(), one.endpoint.as_str()),
+        (&*service.at().to_string(), "10.77.0.21:104")
+    );
     assert!(one.real_server.ends_with("/realServers/rs1"), "{one:?}");
     assert_eq!(one.state, "ESTABLISHED");
 }
@@ -130,8 +132,7 @@ fn layer4_show_that_the_kernel_forgets_no_single_client() {
     let parent = gantry_tests::site::service_name(&service.id);
     let refused = stand.site(async move |site| {
         let client = "10.78.0.201".to_owned();
-        let request =
-            pb::DeletePersistenceEntryRequest { parent, client, ..Default::default() };
+        let request = pb::DeletePersistenceEntryRequest { parent, client, ..Default::default() };
         site.balancer().delete_persistence_entry(request).await.unwrap_err()
     });
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
