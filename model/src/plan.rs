@@ -7,7 +7,9 @@ use crate::agent::AgentKind;
 use crate::check::{HealthCheck, Probe};
 use crate::mark::Mark;
 use crate::server::{AdminState, RealServer, Weight};
-use crate::service::{Algorithm, Forwarding, Layer7, Mode, Strategy, Timeouts, VirtualService};
+use crate::service::{
+    Algorithm, Forwarding, Layer4, Layer7, Method, Mode, Strategy, Timeouts, VirtualService,
+};
 
 /// One virtual service as an agent needs it, with its real servers ordered by name.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,9 +67,14 @@ fn for_its_address(service: &VirtualService) -> ServicePlan {
 
 /// Of the listener healthd needs the first port, which is the one to check by default.
 fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServer>) -> ServicePlan {
+    // The layer stays: at layer 4 there are listeners that layer 7 cannot have.
+    let forwarding = match service.forwarding {
+        Forwarding::Layer4(_) => Forwarding::Layer4(Layer4::new(Method::DirectRouting)),
+        Forwarding::Layer7(_) => plain_layer7(),
+    };
     let service = VirtualService {
         label: String::new(),
-        forwarding: plain_layer7(),
+        forwarding,
         strategy: Strategy::Balance,
         persistence: None,
         fallback: None,
@@ -98,4 +105,60 @@ fn plain_layer7() -> Forwarding {
         send_proxy_protocol: false,
         timeouts: Timeouts::DEFAULT,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_proto::v1 as pb;
+    use pb::virtual_service::Forwarding as Wire;
+
+    use super::*;
+    use crate::violation::Violations;
+    use crate::wire;
+
+    fn service(layer: Wire, ports: &str, protocol: pb::listener::Protocol) -> VirtualService {
+        let listener = pb::Listener {
+            address: "10.12.1.100".to_owned(),
+            ports: ports.split(',').map(str::to_owned).collect(),
+            protocol: protocol.into(),
+            ..Default::default()
+        };
+        let message = pb::VirtualService {
+            listener: Some(listener),
+            forwarding: Some(layer),
+            persistence: Some(pb::Persistence::default()),
+            ..Default::default()
+        };
+        let name = "clusters/main/virtualServices/x".parse().unwrap();
+        wire::virtual_service(&mut Violations::new(), name, &message).unwrap()
+    }
+
+    /// Whatever a service is, each agent can read its part of it.
+    #[test]
+    fn every_part_can_be_read_by_its_agent() {
+        use pb::listener::Protocol::{Tcp, Udp};
+        let layer4 = || {
+            Wire::Layer4(pb::Layer4 {
+                method: pb::layer4::Method::Nat.into(),
+                ..Default::default()
+            })
+        };
+        let layer7 = || Wire::Layer7(pb::Layer7::default());
+        for (service, marked, kinds) in [
+            (service(layer4(), "104", Tcp), false, "agent-l4 healthd"),
+            (service(layer4(), "104,11112", Tcp), true, "agent-l4 healthd"),
+            (service(layer4(), "1-60000", Tcp), true, "agent-l4 healthd"),
+            (service(layer4(), "514", Udp), false, "agent-l4 healthd"),
+            (service(layer7(), "104,11112", Tcp), false, "agent-l4 agent-l7 healthd"),
+        ] {
+            let mut planned = Vec::new();
+            for kind in AgentKind::ALL {
+                let Some(plan) = plan(kind, &service, [], Some(Mark::FIRST)) else { continue };
+                assert_eq!(wire::decode_plan(&wire::encode_plan(&plan)).unwrap(), plan);
+                assert_eq!(plan.mark.is_some(), marked && kind == AgentKind::L4);
+                planned.push(kind.to_string());
+            }
+            assert_eq!(planned.join(" "), kinds);
+        }
+    }
 }

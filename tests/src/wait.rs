@@ -9,9 +9,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_EMULATED: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long to wait for what must come.
+/// How long to wait for what must come. While a test is being written, `GANTRY_PATIENCE` says how many
+/// seconds.
 pub fn patience() -> Duration {
-    if is_emulated() { PATIENCE_EMULATED } else { PATIENCE }
+    let said = std::env::var("GANTRY_PATIENCE").ok().and_then(|text| text.parse().ok());
+    let usual = if is_emulated() { PATIENCE_EMULATED } else { PATIENCE };
+    said.map_or(usual, Duration::from_secs)
 }
 
 /// Whether this runs in the VM of `kernel-vm`, whose processor is emulated: all is slow there.
