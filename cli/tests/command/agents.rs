@@ -134,3 +134,22 @@ async fn create_takes_all_that_the_kernel_can_do() {
     let ran = stand.run(wrong).await;
     assert_eq!(ran.code, 2, "{}", ran.out);
 }
+
+#[tokio::test]
+async fn arp_help_is_filled_in_for_the_service() {
+    let stand = Stand::start().await;
+    let text = stand.run("arp-help dicom-store --cluster main").await.out;
+    for part in [
+        "pacs-1: 10.12.1.110\n",
+        "ip address add 10.12.1.100/32 dev lo\n",
+        "gantry arp-help dicom-store --os windows",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let windows = stand.run("arp-help dicom-store --cluster main --os windows").await.out;
+    assert!(windows.contains("-IPAddress 10.12.1.100"), "{windows}");
+    let proxied = stand.run("arp-help hl7 --cluster main").await.out;
+    assert!(proxied.contains("Nothing has to be done"), "{proxied}");
+    let ran = stand.run("arp-help hl7/hl7-1 --cluster main").await;
+    assert_eq!(ran.code, 2);
+}
