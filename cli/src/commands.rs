@@ -2,6 +2,7 @@
 
 mod apply;
 mod approve;
+mod arp_help;
 mod authority;
 mod completions;
 mod context;
@@ -90,6 +91,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Make a cluster's configuration what it was at a revision
     Rollback(rollback::Arguments),
+    /// Print what the real servers of a service need so that traffic for its address reaches them
+    ArpHelp(arp_help::Arguments),
     /// Let an appliance take a configuration that removes most of its virtual services
     Approve(approve::Arguments),
     /// Issue a token with which an appliance can join a cluster
@@ -155,6 +158,7 @@ async fn call(command: Command, global: &Global) -> Result<(), Failure> {
         Command::History(arguments) => history::run(arguments, &session).await,
         Command::Diff(arguments) => diff::run(arguments, &session).await,
         Command::Rollback(arguments) => rollback::run(arguments, &session).await,
+        Command::ArpHelp(arguments) => arp_help::run(arguments, &session).await,
         Command::Approve(arguments) => approve::run(arguments, &session).await,
         Command::Invite(invite) => join::invite(invite, &session).await,
         Command::Renew(renew) => renew::renew(renew, &session).await,

@@ -65,7 +65,16 @@ pub(crate) fn is_unreachable(status: &Status) -> bool {
         || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
 }
 
+/// Whether it is an agent that does not answer the controller, which is there.
+fn is_of_an_agent(status: &Status) -> bool {
+    let info = status.get_details_error_info();
+    info.is_some_and(|info| matches!(info.reason.as_str(), "NO_AGENT" | "NO_ANSWER"))
+}
+
 fn of_status(status: &Status, target: &Target, caller: &str) -> Failure {
+    if is_of_an_agent(status) {
+        return Failure { exit: Exit::Refused, text: status.message().to_owned() };
+    }
     if status.code() == Code::DeadlineExceeded {
         return Failure { exit: Exit::Unreachable, text: overdue(target) };
     }

@@ -168,6 +168,26 @@ pub(crate) fn connections(count: i64) -> String {
     if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
 }
 
+/// `38`, `38, and 120 that ended or fell silent`
+pub(crate) fn with_inactive(active: i64, inactive: i64) -> String {
+    match inactive {
+        0 => active.to_string(),
+        inactive => format!("{active}, and {inactive} that ended or fell silent"),
+    }
+}
+
+/// `1.3 GB`
+pub(crate) fn bytes(count: i64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "a size for people")]
+    let (value, unit) = match count as f64 {
+        count if count >= 1e9 => (count / 1e9, "GB"),
+        count if count >= 1e6 => (count / 1e6, "MB"),
+        count if count >= 1e3 => (count / 1e3, "kB"),
+        count => return format!("{count:.0} B"),
+    };
+    format!("{} {unit}", few_digits(value))
+}
+
 /// The weight in force.
 pub(crate) fn weight(server: &v1::RealServer) -> i32 {
     server.weight.unwrap_or(100)

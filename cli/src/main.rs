@@ -3,6 +3,7 @@
 //! It does what any client of the API can do and nothing else: whatever it shows came in an
 //! answer, whatever it changes is one call. It keeps no state but the settings file.
 
+mod arp;
 mod changes;
 mod commands;
 mod document;

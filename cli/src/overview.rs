@@ -134,6 +134,11 @@ fn service_remarks(service: &v1::VirtualService) -> Vec<Word> {
     for one in &status.rejections {
         remarks.push(Word::new(rejection(one), Tone::Bad));
     }
+    // The controller's words may be those of the first.
+    if status.findings.iter().any(|one| one.message == status.message) {
+        remarks.retain(|remark| remark.text != status.message);
+    }
+    remarks.extend(status.findings.iter().map(|one| Word::new(finding(one), Tone::Warning)));
     if status.reconciling && status.rejections.is_empty() {
         remarks.push(Word::new("the last change is not in force everywhere yet", Tone::Warning));
     }
@@ -149,6 +154,12 @@ pub(crate) fn rejection(of: &v1::Rejection) -> String {
     let appliance = names::last(&of.appliance);
     let v1::Rejection { agent, reason, message, .. } = of;
     format!("{appliance} {agent}: {reason}{place}: {message}")
+}
+
+/// `lb1 agent-l4: ADDRESS_CONFLICT: another machine answers for 10.12.1.100`
+pub(crate) fn finding(of: &v1::Finding) -> String {
+    let v1::Finding { agent, reason, message, .. } = of;
+    format!("{} {agent}: {reason}: {message}", names::last(&of.appliance))
 }
 
 fn server_line(server: &v1::RealServer, now: i64) -> Line {

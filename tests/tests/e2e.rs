@@ -11,6 +11,8 @@
 mod agent_crowd;
 #[path = "e2e/agent_hold.rs"]
 mod agent_hold;
+#[path = "e2e/agent_questions.rs"]
+mod agent_questions;
 #[path = "e2e/agent_rejection.rs"]
 mod agent_rejection;
 #[path = "e2e/agent_scale.rs"]

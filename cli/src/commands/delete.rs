@@ -18,11 +18,15 @@ Examples:
   gantry delete dicom/pacs-2 -m \"PACS 2 is gone for good\"
   gantry delete dicom --yes
   gantry delete appliances/lb2
-  gantry delete certificates/pacs")]
+  gantry delete certificates/pacs
+  gantry delete persistence dicom 10.12.2.7 -m \"to the new archive\"")]
+#[command(override_usage = "gantry delete NAME [OPTIONS]\n       \
+    gantry delete persistence SERVICE CLIENT [OPTIONS]")]
 pub(crate) struct Arguments {
     /// SERVICE, SERVICE/SERVER, appliances/APPLIANCE, certificates/CERTIFICATE, clusters/CLUSTER or
-    /// any whole name
-    name: Reference,
+    /// any whole name; or persistence, a SERVICE and the address of a CLIENT that it is to forget
+    #[arg(value_name = "NAME", required = true, num_args = 1..=3)]
+    what: Vec<String>,
     /// Why, for the audit log
     #[arg(short = 'm', long, value_name = "WHY")]
     comment: Option<String>,
@@ -32,12 +36,34 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
-    let name = session.resolve(arguments.name).await?;
+    let name: Reference = match arguments.what.as_slice() {
+        [name] => name.parse()?,
+        [word, service, client] if word == "persistence" => {
+            let comment = arguments.comment.unwrap_or_default();
+            return forget(service, client, comment, session).await;
+        }
+        _ => bail!("give one name, or persistence, a service and a client's address"),
+    };
+    let name = session.resolve(name).await?;
     if asks(arguments.yes) && !confirmed(&question(&name, session).await?)? {
         bail!("nothing was deleted");
     }
     delete(&name, arguments.comment.unwrap_or_default(), session).await?;
     Ok(output::line(format_args!("deleted {name}"))?)
+}
+
+/// Nothing is lost by it, so nobody is asked: the client's next connection may go elsewhere.
+async fn forget(service: &str, client: &str, comment: String, session: &Session) -> Result<()> {
+    let Name::Service(service) = session.resolve(service.parse()?).await? else {
+        bail!("{service} is not a virtual service");
+    };
+    let request = v1::DeletePersistenceEntryRequest {
+        parent: service.to_string(),
+        client: client.to_owned(),
+        comment,
+    };
+    session.balancer().delete_persistence_entry(request).await?;
+    Ok(output::line(format_args!("{service} has forgotten {client}"))?)
 }
 
 async fn delete(name: &Name, comment: String, session: &Session) -> Result<()> {

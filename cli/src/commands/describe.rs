@@ -12,7 +12,7 @@ use crate::document::{self, Documented};
 use crate::look::{self, Tone, Word};
 use crate::names::{self, Name, Reference};
 use crate::output;
-use crate::overview::rejection;
+use crate::overview::{finding, rejection};
 use crate::session::Session;
 
 const EVENTS: usize = 10;
@@ -65,12 +65,15 @@ async fn service(name: String, session: &Session) -> Result<String> {
     field(&mut text, "Path", look::path(&service));
     let in_service = look::servers(&service);
     field(&mut text, "In service", &in_service);
-    field(&mut text, "Connections", &status.active_connections.to_string());
+    let (active, inactive) = (status.active_connections, status.inactive_connections);
+    field(&mut text, "Connections", &look::with_inactive(active, inactive));
     if status.reconciling {
         field(&mut text, "In force", "not everywhere yet");
     }
     field(&mut text, "Changed", &look::time(service.update_time.as_ref()));
     rejections(&mut text, &status.rejections);
+    findings(&mut text, &status.findings);
+    ports(&mut text, &status.ports);
     text.push_str("\nReal servers:\n");
     for server in &servers {
         let _ = writeln!(text, "  {}", server_line(server, now));
@@ -93,7 +96,11 @@ async fn server(name: String, session: &Session) -> Result<String> {
     let mut text = header("Real server", &server.name, look::server_state(&server));
     let since = look::since(status.since.as_ref(), now);
     field(&mut text, "Since", &since.map_or_else(String::new, |since| format!("{since} ago")));
-    field(&mut text, "Connections", &status.active_connections.to_string());
+    let (active, inactive) = (status.active_connections, status.inactive_connections);
+    field(&mut text, "Connections", &look::with_inactive(active, inactive));
+    if status.persistent_clients > 0 {
+        field(&mut text, "Clients kept", &status.persistent_clients.to_string());
+    }
     let asked = look::since(status.last_check_time.as_ref(), now);
     let asked = asked.map_or_else(String::new, |asked| format!(" ({asked} ago)"));
     field(&mut text, "Last check", &format!("{}{asked}", status.last_check));
@@ -103,6 +110,7 @@ async fn server(name: String, session: &Session) -> Result<String> {
     }
     if let Some(service) = &service.status {
         rejections(&mut text, &service.rejections);
+        findings(&mut text, &service.findings);
     }
     text.push_str("\nCheck:\n");
     let check = service.health_check.unwrap_or_default();
@@ -151,6 +159,9 @@ async fn appliance(name: String, session: &Session) -> Result<String> {
     if appliance.agents.is_empty() {
         text.push_str("  none has reported\n");
     }
+    let found: Vec<_> = appliance.agents.iter().flat_map(|agent| &agent.findings).collect();
+    findings(&mut text, found);
+    appliance.agents.iter().for_each(|agent| settings(&mut text, agent));
     Ok(text)
 }
 
@@ -218,6 +229,50 @@ fn rejections(text: &mut String, rejections: &[v1::Rejection]) {
     text.push_str("\nNot in force, because:\n");
     for one in rejections {
         let _ = writeln!(text, "  {}", Word::new(rejection(one), Tone::Bad));
+    }
+}
+
+fn findings<'a>(text: &mut String, findings: impl IntoIterator<Item = &'a v1::Finding>) {
+    for (at, one) in findings.into_iter().enumerate() {
+        if at == 0 {
+            text.push_str("\nFound wrong:\n");
+        }
+        let _ = writeln!(text, "  {}", Word::new(finding(one), Tone::Warning));
+    }
+}
+
+/// Traffic since the service is in force.
+fn ports(text: &mut String, ports: &[v1::PortStatus]) {
+    if !ports.is_empty() {
+        text.push_str("\nTraffic by port:\n");
+    }
+    for one in ports {
+        let connections = match one.connections_total {
+            None => String::new(),
+            Some(count) => format!("{}, ", look::connections(count)),
+        };
+        let (packets, bytes) = (one.received_packets_total, look::bytes(one.received_bytes_total));
+        let _ = writeln!(text, "  {:12} {connections}{packets} packets, {bytes}", one.port);
+    }
+}
+
+/// Kernel settings that an agent sees to, and what they were.
+fn settings(text: &mut String, agent: &v1::AgentStatus) {
+    if !agent.settings.is_empty() {
+        let _ = writeln!(text, "\nKernel settings, by {}:", agent.agent);
+    }
+    for one in &agent.settings {
+        let value = match one.former.as_str() {
+            "" => one.value.clone(),
+            former => format!("{} (was {former})", one.value),
+        };
+        let line = format!("  {:40} {value:14} {}", one.name, one.purpose);
+        let _ = writeln!(text, "{}", line.trim_end());
+        if !one.error.is_empty() {
+            let v1::KernelSetting { wanted, error, .. } = one;
+            let error = Word::new(format!("has to be {wanted}: {error}"), Tone::Bad);
+            let _ = writeln!(text, "    {error}");
+        }
     }
 }
 

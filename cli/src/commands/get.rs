@@ -1,5 +1,9 @@
 //! `gantry get`: lists, as tables or as the API's own messages.
 
+mod now;
+
+use std::net::IpAddr;
+
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use comfy_table::Cell;
@@ -22,6 +26,8 @@ Examples:
   gantry get appliances -o name
   gantry get vs --filter \"status.state != UP AND listener.address = 10.12.1.100\"
   gantry get rs --filter \"display_name : pacs\"
+  gantry get persistence dicom --client 10.12.2.7
+  gantry get connections dicom -o json
 
 A filter is FIELD OPERATOR VALUE, several joined by AND; the operators are = != : < > <= >=, and :
 means contains. A wrong field is answered with those there are.")]
@@ -29,7 +35,8 @@ pub(crate) struct Arguments {
     /// What to list
     #[arg(value_enum, hide_possible_values = false)]
     kind: Kind,
-    /// Only these. For rs, SERVICE/SERVER, or SERVICE for all of its real servers
+    /// Only these. For rs, SERVICE/SERVER, or SERVICE for all of its real servers; for persistence
+    /// and connections, the SERVICE
     names: Vec<String>,
     /// Only those that match, of a whole list
     #[arg(
@@ -40,12 +47,15 @@ pub(crate) struct Arguments {
         value_name = "CONDITIONS"
     )]
     filter: String,
+    /// Only this client's, of persistence and connections
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
     /// How to show it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
     /// Virtual services (vs, services)
     #[value(aliases = ["vs", "service", "services", "virtual-service", "virtualservices"])]
@@ -62,12 +72,22 @@ enum Kind {
     /// TLS certificates and who uses them
     #[value(aliases = ["certificate", "certs", "cert"])]
     Certificates,
+    /// Clients of a virtual service that are remembered, as the agents know it now
+    Persistence,
+    /// Connections of a layer 4 virtual service, as the kernel has them now
+    #[value(aliases = ["connection", "conn"])]
+    Connections,
 }
 
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     let shown = Shown { format: arguments.output, single: arguments.names.len() == 1 };
     let wanted = Wanted { names: &arguments.names, filter: &arguments.filter };
+    let now = matches!(arguments.kind, Kind::Persistence | Kind::Connections);
+    if arguments.client.is_some() && !now {
+        bail!("--client is for persistence and connections");
+    }
     match arguments.kind {
+        Kind::Persistence | Kind::Connections => now::run(arguments, session).await,
         Kind::VirtualServices => shown.print(&services(wanted, session).await?, service_table),
         Kind::RealServers => {
             let (servers, single) = servers(wanted, session).await?;

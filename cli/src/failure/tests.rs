@@ -70,3 +70,13 @@ fn preconditions_are_told_once() {
     let status = Status::with_error_details(Code::FailedPrecondition, "it has appliances", details);
     assert_eq!(told(&status).text, "it has appliances\n  it has services");
 }
+
+#[test]
+fn an_agent_that_does_not_answer_is_not_the_controller() {
+    let words = "agent-l4 of lb2 did not answer within 5 s";
+    for code in [Code::Unavailable, Code::DeadlineExceeded] {
+        let details = ErrorDetails::with_error_info("NO_ANSWER", "gantry", []);
+        let failure = told(&Status::with_error_details(code, words, details));
+        assert_eq!((failure.exit, failure.text.as_str()), (Exit::Refused, words));
+    }
+}

@@ -29,6 +29,13 @@ pub(super) fn render(
     for appliance in appliances {
         let words: Vec<String> = agents(appliance, now).iter().map(ToString::to_string).collect();
         let _ = writeln!(text, "  {}   {}", names::last(&appliance.name), words.join("   "));
+        let findings = appliance.agents.iter().flat_map(|agent| &agent.findings);
+        for one in findings.map(super::finding) {
+            let room = width.map(|width| width.saturating_sub(4));
+            for part in super::wrapped(&one, room) {
+                let _ = writeln!(text, "    {}", Word::new(part, Tone::Warning));
+            }
+        }
     }
     text.push('\n');
     text

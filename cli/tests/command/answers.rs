@@ -175,23 +175,57 @@ impl BalancerService for State {
 
     async fn list_persistence_entries(
         &self,
-        _: Request<v1::ListPersistenceEntriesRequest>,
+        request: Request<v1::ListPersistenceEntriesRequest>,
     ) -> Answer<v1::ListPersistenceEntriesResponse> {
-        not_here()
+        self.note("ListPersistenceEntries", request.get_ref());
+        let parent = &request.get_ref().parent;
+        let entry = |client: &str, server: &str, seconds| v1::PersistenceEntry {
+            client: client.into(),
+            real_server: if server.is_empty() {
+                String::new()
+            } else {
+                format!("{parent}/realServers/{server}")
+            },
+            endpoint: "10.12.1.110:104".into(),
+            expires_in: Some(prost_types::Duration { seconds, nanos: 0 }),
+            appliance: "clusters/main/appliances/lb1".into(),
+        };
+        let entries = vec![entry("10.12.2.7", "pacs-1", 3540), entry("10.12.3.0/24", "", 12)];
+        Ok(Response::new(v1::ListPersistenceEntriesResponse { entries, total_size: 7 }))
     }
 
     async fn delete_persistence_entry(
         &self,
-        _: Request<v1::DeletePersistenceEntryRequest>,
+        request: Request<v1::DeletePersistenceEntryRequest>,
     ) -> Answer<()> {
-        not_here()
+        self.note("DeletePersistenceEntry", request.get_ref());
+        if request.get_ref().client == "10.12.2.9" {
+            let details = ErrorDetails::with_error_info("NO_ANSWER", "gantry", []);
+            let words = "agent-l4 of lb2 did not answer within 5 s";
+            return Err(Status::with_error_details(Code::DeadlineExceeded, words, details));
+        }
+        Ok(Response::new(()))
     }
 
     async fn list_connections(
         &self,
-        _: Request<v1::ListConnectionsRequest>,
+        request: Request<v1::ListConnectionsRequest>,
     ) -> Answer<v1::ListConnectionsResponse> {
-        not_here()
+        self.note("ListConnections", request.get_ref());
+        if request.get_ref().client == "10.12.2.9" {
+            return Ok(Response::new(v1::ListConnectionsResponse::default()));
+        }
+        let connection = v1::Connection {
+            client: "10.12.2.7:40112".into(),
+            listener: "10.12.1.100:104".into(),
+            real_server: format!("{}/realServers/pacs-1", request.get_ref().parent),
+            endpoint: "10.12.1.110:104".into(),
+            state: "ESTABLISHED".into(),
+            expires_in: Some(prost_types::Duration { seconds: 3599, nanos: 0 }),
+            appliance: "clusters/main/appliances/lb1".into(),
+        };
+        let connections = vec![connection];
+        Ok(Response::new(v1::ListConnectionsResponse { connections, total_size: 1 }))
     }
 }
 
@@ -248,8 +282,13 @@ impl FleetService for State {
         Ok(Response::new(v1::ListAppliancesResponse { appliances, next_page_token }))
     }
 
-    async fn get_appliance(&self, _: Request<v1::GetApplianceRequest>) -> Answer<v1::Appliance> {
-        not_here()
+    async fn get_appliance(
+        &self,
+        request: Request<v1::GetApplianceRequest>,
+    ) -> Answer<v1::Appliance> {
+        let name = request.into_inner().name;
+        let found = self.hospital.appliances.iter().find(|appliance| appliance.name == name);
+        found.cloned().map(Response::new).ok_or_else(|| missing("appliance", &name))
     }
 
     async fn invite_appliance(

@@ -118,6 +118,9 @@ pub(super) fn cluster(
                             (state(Look { word: not_heard(appliance), tone: Tone::Unknown, shape: "question" }))
                         }
                         @for agent in &appliance.agents { (agent_state(agent)) }
+                        @for finding in appliance.agents.iter().flat_map(|agent| &agent.findings) {
+                            span.found { (finding.agent) ": " (finding.message) }
+                        }
                     }
                 }
             }
@@ -190,7 +193,8 @@ pub(super) fn service(row: &pb::overview::Row) -> Markup {
             span.c-path { span.label { "path" } (words::path(&service)) small { (words::strategy(&service)) } }
             span.c-servers { span.label { "serving" }
                 (status.healthy_count) " of " (status.real_server_count) }
-            span.c-open.number { span.label { "connections" } (rates.active_connections) }
+            span.c-open.number title=[words::beside(status.inactive_connections, 0)] {
+                span.label { "connections" } (rates.active_connections) }
             span.c-new.number { span.label { "new a second" } (words::few_digits(rates.connections_per_second)) }
             span.c-in.number { span.label { "in" } (words::bits(rates.received_bits_per_second)) }
             span.c-out.number { span.label { "out" } (words::bits(rates.sent_bits_per_second)) }
@@ -202,6 +206,7 @@ pub(super) fn service(row: &pb::overview::Row) -> Markup {
 /// What is to be known beyond the state.
 fn remarks(status: &pb::VirtualServiceStatus) -> Markup {
     let rejections = status.rejections.iter().filter(|one| !status.message.contains(&one.message));
+    let findings = status.findings.iter().filter(|one| !status.message.contains(&one.message));
     html! {
         @if !status.message.is_empty() { span.remark { (status.message) } }
         @for one in rejections {
@@ -210,6 +215,9 @@ fn remarks(status: &pb::VirtualServiceStatus) -> Markup {
                 @if !one.field.is_empty() { (one.field) ": " }
                 (one.message)
             }
+        }
+        @for one in findings {
+            span.remark { (words::last(&one.appliance)) " " (one.agent) ": " (one.message) }
         }
         @if status.reconciling && status.rejections.is_empty() && !status.stale {
             span.remark.quiet { "the last change is on its way to the appliances" }
@@ -239,7 +247,9 @@ pub(super) fn server(server: &pb::RealServer) -> Markup {
                 small { "weight " (server.weight.unwrap_or(100)) } }
             span.c-check { span.label { "last check" }
                 @if status.last_check.is_empty() { span.quiet { "no answer yet" } } @else { (status.last_check) } }
-            span.c-open.number { span.label { "connections" } (open)
+            span.c-open.number
+                title=[words::beside(status.inactive_connections, status.persistent_clients)] {
+                span.label { "connections" } (open)
                 @if server.max_connections > 0 { small { "of " (server.max_connections) } } }
             span.c-actions { @for verb in verbs(status.state()) { (action(server, &short, verb)) } }
         }

@@ -85,6 +85,9 @@ pub(super) fn agent(agent: &pb::AgentStatus) -> Look {
         pb::AgentStatus { rejection_count: 1.., .. } => {
             look("rejects part", Tone::Warning, "triangle")
         }
+        agent if !agent.findings.is_empty() => {
+            look("found something wrong", Tone::Warning, "triangle")
+        }
         _ => look("connected", Tone::Good, "check"),
     }
 }
@@ -170,6 +173,16 @@ pub(super) fn endpoint(endpoint: Option<&pb::Endpoint>) -> String {
 /// `1 connection`, `2 connections`
 pub(super) fn counted(count: i64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// What the kernel remembers beside open connections, if it does.
+pub(super) fn beside(inactive: i64, clients: i64) -> Option<String> {
+    let inactive = (inactive > 0)
+        .then(|| format!("and {} that ended or fell silent", counted(inactive, "connection")));
+    let clients =
+        (clients > 0).then(|| format!("{} kept on this server", counted(clients, "client")));
+    let parts: Vec<_> = inactive.into_iter().chain(clients).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// `210 Mb/s`
@@ -262,6 +275,10 @@ mod tests {
                 pb::AgentStatus { connected, current, rejection_count, ..Default::default() };
             assert_eq!(agent(&status).word, word);
         }
+        let findings = vec![pb::Finding::default()];
+        let found =
+            pb::AgentStatus { connected: true, current: true, findings, ..Default::default() };
+        assert_eq!(agent(&found).word, "found something wrong");
     }
 
     #[test]
@@ -285,6 +302,10 @@ mod tests {
             [0.0, 7.0, 3.14e6, 210e6].map(bits),
             ["0 b/s", "7.0 b/s", "3.1 Mb/s", "210 Mb/s"]
         );
+        assert_eq!(beside(0, 0), None);
+        let beside = beside(120, 1).unwrap();
+        let told = "and 120 connections that ended or fell silent; 1 client kept on this server";
+        assert_eq!(beside, told);
         assert_eq!(
             (counted(1, "connection"), counted(0, "connection")),
             ("1 connection".into(), "0 connections".into())

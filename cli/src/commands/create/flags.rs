@@ -1,5 +1,7 @@
 //! The flags that describe virtual services and real servers, and the messages they make.
 
+mod kernel;
+
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -10,6 +12,7 @@ use gantry_proto::v1::health_check::{DicomEcho, Http, Mllp, None as NoCheck, Pro
 use gantry_proto::v1::virtual_service::{Forwarding, Strategy};
 
 use crate::document::human_duration;
+use kernel::KernelFlags;
 
 const CHECKS: &str = "tcp, dicom-echo[:CALLED_AE], mllp, http:/PATH, https:/PATH or none";
 const SERVER: &str = "NAME=ADDRESS[:PORT][,weight=N][,max-connections=N]; may be repeated";
@@ -31,12 +34,17 @@ pub(crate) struct ServiceFlags {
     /// Listen on UDP and not TCP
     #[arg(long, conflicts_with = "layer7")]
     udp: bool,
+    /// Network interface that brings the address up; without it, the one in the same network
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
     /// A label for people: "DICOM-Modalities"
     #[arg(long)]
     label: Option<String>,
     /// Forward in the kernel
     #[arg(long, value_enum, value_name = "METHOD", required_unless_present_any = ["file", "layer7"])]
     layer4: Option<Method>,
+    #[command(flatten)]
+    kernel: KernelFlags,
     /// Forward through the proxy
     #[arg(long, conflicts_with = "layer4")]
     layer7: bool,
@@ -51,6 +59,9 @@ pub(crate) struct ServiceFlags {
     persistence: Option<prost_types::Duration>,
     #[arg(long, value_name = "CHECK", help = CHECKS)]
     check: Option<Check>,
+    /// Check by way of the virtual address, as clients' packets come: for DR and tunnel
+    #[arg(long, requires = "layer4", conflicts_with = "layer7")]
+    check_through_virtual_address: bool,
     #[arg(long = "server", value_name = "SERVER", help = SERVER)]
     servers: Vec<ServerArgument>,
 }
@@ -120,19 +131,25 @@ impl ServiceFlags {
             address: self.address.context("--address is required")?.to_string(),
             ports: self.ports,
             protocol: protocol.into(),
-            ..Default::default()
+            interface: self.interface.unwrap_or_default(),
         };
         let strategy = if self.failover { Strategy::Failover } else { Strategy::Unspecified };
         let persistence = self
             .persistence
             .map(|timeout| v1::Persistence { timeout: Some(timeout), ..Default::default() });
-        let health_check = self
-            .check
-            .map(|Check(probe)| v1::HealthCheck { probe: Some(probe), ..Default::default() });
+        let through_virtual_address = self.check_through_virtual_address;
+        let health_check = (self.check.is_some() || through_virtual_address).then(|| {
+            let probe = self.check.map(|Check(probe)| probe);
+            v1::HealthCheck { probe, through_virtual_address, ..Default::default() }
+        });
+        let forwarding = match self.layer4 {
+            Some(method) => Forwarding::Layer4(self.kernel.into_layer4(method.into())),
+            None => layer7(self.mode),
+        };
         let virtual_service = v1::VirtualService {
             display_name: self.label.unwrap_or_default(),
             listener: Some(listener),
-            forwarding: Some(forwarding(self.layer4, self.mode)),
+            forwarding: Some(forwarding),
             strategy: strategy.into(),
             persistence,
             health_check,
@@ -159,26 +176,27 @@ impl ServerFlags {
     }
 }
 
-fn forwarding(layer4: Option<Method>, mode: Option<Mode>) -> Forwarding {
-    use v1::layer4::Method as Wire;
-    use v1::layer7::Mode as WireMode;
-    let Some(method) = layer4 else {
-        let mode = match mode {
-            None => WireMode::Unspecified,
-            Some(Mode::Tcp) => WireMode::TcpMode,
-            Some(Mode::Http) => WireMode::HttpMode,
-            Some(Mode::Dicom) => WireMode::DicomMode,
-            Some(Mode::Mllp) => WireMode::MllpMode,
-        };
-        return Forwarding::Layer7(v1::Layer7 { mode: mode.into(), ..Default::default() });
+fn layer7(mode: Option<Mode>) -> Forwarding {
+    use v1::layer7::Mode as Wire;
+    let mode = match mode {
+        None => Wire::Unspecified,
+        Some(Mode::Tcp) => Wire::TcpMode,
+        Some(Mode::Http) => Wire::HttpMode,
+        Some(Mode::Dicom) => Wire::DicomMode,
+        Some(Mode::Mllp) => Wire::MllpMode,
     };
-    let method = match method {
-        Method::Dr => Wire::Dr,
-        Method::Nat => Wire::Nat,
-        Method::Snat => Wire::Snat,
-        Method::Tunnel => Wire::Tunnel,
-    };
-    Forwarding::Layer4(v1::Layer4 { method: method.into(), ..Default::default() })
+    Forwarding::Layer7(v1::Layer7 { mode: mode.into(), ..Default::default() })
+}
+
+impl From<Method> for v1::layer4::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Dr => Self::Dr,
+            Method::Nat => Self::Nat,
+            Method::Snat => Self::Snat,
+            Method::Tunnel => Self::Tunnel,
+        }
+    }
 }
 
 impl FromStr for Check {

@@ -146,6 +146,50 @@ fn a_rejection_is_told_unless_the_message_says_it() {
     );
 }
 
+fn finding(message: &str) -> pb::Finding {
+    pb::Finding {
+        appliance: "clusters/main/appliances/lb2".into(),
+        agent: "agent-l4".into(),
+        message: message.into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_finding_is_told_unless_the_message_says_it() {
+    let mut row = row(pb::virtual_service_status::State::Degraded, "10.0.0.9 is elsewhere, too");
+    let status = row.service.as_mut().unwrap().status.as_mut().unwrap();
+    status.findings = vec![finding("10.0.0.9 is elsewhere, too"), finding("a rule is missing")];
+    let words = text(&service(&row));
+    let ending = "10.0.0.9 is elsewhere, too lb2 agent-l4: a rule is missing";
+    assert!(words.ends_with(ending), "{words}");
+}
+
+#[test]
+fn what_the_kernel_remembers_besides_is_said_when_it_is_pointed_at() {
+    let mut row = row(pb::virtual_service_status::State::Up, "");
+    assert!(!service(&row).0.contains("title="));
+    row.service.as_mut().unwrap().status.as_mut().unwrap().inactive_connections = 120;
+    let title = "title=\"and 120 connections that ended or fell silent\"";
+    assert!(service(&row).0.contains(title), "{}", service(&row).0);
+    let mut one = real_server(ServerState::Serving);
+    one.status.as_mut().unwrap().persistent_clients = 7;
+    let title = "title=\"7 clients kept on this server\"";
+    assert!(server(&one).0.contains(title), "{}", server(&one).0);
+}
+
+#[test]
+fn layer_4_is_told_by_how_packets_reach_the_servers() {
+    use pb::virtual_service_status::State as ServiceState;
+    let mut row = row(ServiceState::Up, "");
+    let layer4 = pb::Layer4 { method: pb::layer4::Method::Dr.into(), ..Default::default() };
+    let of_row = row.service.as_mut().unwrap();
+    of_row.forwarding = Some(pb::virtual_service::Forwarding::Layer4(layer4));
+    of_row.listener.as_mut().unwrap().set_protocol(pb::listener::Protocol::Udp);
+    let words = text(&service(&row));
+    assert!(words.contains("UDP 2575 path layer 4, direct routing load balanced"), "{words}");
+}
+
 #[test]
 fn counts_are_titles_and_filters() {
     let mut all = Counts::default();
@@ -178,6 +222,11 @@ fn a_cluster_says_who_is_heard_and_what_is_in_force() {
     let connected =
         "main revision 1.7 , in force everywhere lb1 agent-l7 connected healthd connected";
     assert_eq!(told(&lb1), connected);
+    lb1.agents[0].findings = vec![finding("a mark is used twice")];
+    let found = "main revision 1.7 , in force everywhere lb1 agent-l7 found something wrong healthd \
+                 connected agent-l4: a mark is used twice";
+    assert_eq!(told(&lb1), found);
+    lb1.agents[0].findings.clear();
     lb1.agents[1] = agent("healthd", false);
     let silent = "main revision 1.7 , not known to be in force on lb1 lb1 agent-l7 connected healthd \
                   silent since 2027-01-15 08:00:00 UTC";
