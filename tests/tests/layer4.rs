@@ -30,6 +30,8 @@ macro_rules! trials {
 mod layer4_balance;
 #[path = "layer4/layer4_bed.rs"]
 mod layer4_bed;
+#[path = "layer4/layer4_client.rs"]
+mod layer4_client;
 #[path = "layer4/layer4_end.rs"]
 mod layer4_end;
 #[path = "layer4/layer4_machine.rs"]
@@ -44,6 +46,7 @@ mod stand;
 fn trials() -> Vec<Trial> {
     let all = [
         layer4_bed::trials(),
+        layer4_client::trials(),
         layer4_method::trials(),
         layer4_balance::trials(),
         layer4_end::trials(),

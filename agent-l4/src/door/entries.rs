@@ -61,8 +61,9 @@ pub(super) fn answer(ask: Ask, look_up: impl FnOnce(ServiceName) -> Option<Looku
             );
         }
     };
+    // Of a service that is not in force here, nobody is remembered.
     let Some(lookup) = entries.service.parse().ok().and_then(look_up) else {
-        return refusal("NOT_IN_FORCE", "the virtual service is not in force here");
+        return pb::Answer::default();
     };
     let client = match entries.client.as_str() {
         "" => None,

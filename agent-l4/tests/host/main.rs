@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod capabilities;
-mod ipvs;
 mod nft;
 mod packet;
 mod route;

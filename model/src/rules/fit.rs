@@ -74,6 +74,11 @@ fn check_layer4(violations: &mut Violations, service: &VirtualService, layer4: &
             "forgets each datagram at once, and persistence remembers clients: leave one out";
         violations.add("one_packet", "EXCLUDES_PERSISTENCE", what);
     }
+    if layer4.one_packet && !by_address(layer4.method) {
+        let what = "is for methods DR and TUNNEL only: nothing is remembered by which answers could be \
+                    translated back. Leave it out, or choose one of these";
+        violations.add("one_packet", "NEEDS_DIRECT_ROUTING", what);
+    }
     let Some(address) = layer4.snat_address else { return };
     if layer4.method != Method::Snat {
         let what = "is for method SNAT only: leave it out, or choose that method";
@@ -85,9 +90,13 @@ fn check_layer4(violations: &mut Violations, service: &VirtualService, layer4: &
     check_host(violations, "snat_address", address);
 }
 
+/// Whether real servers have the virtual address themselves, and answer from it.
+fn by_address(method: Method) -> bool {
+    matches!(method, Method::DirectRouting | Method::Tunnel(_))
+}
+
 /// Checks that come by way of the virtual address can be made.
 fn check_way(violations: &mut Violations, service: &VirtualService) {
-    let by_address = |method| matches!(method, Method::DirectRouting | Method::Tunnel(_));
     let fits = match &service.forwarding {
         Forwarding::Layer4(layer4) => by_address(layer4.method),
         Forwarding::Layer7(_) => false,

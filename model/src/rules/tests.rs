@@ -196,10 +196,11 @@ fn parts_of_layer_4_fit_each_other() {
             None,
             "layer4.hash_ports NEEDS_HASH_SCHEDULER",
         ),
-        (Nat, |_, it| it.one_packet = true, true, None, ""),
-        (Nat, |_, it| it.one_packet = true, false, None, "layer4.one_packet NEEDS_UDP"),
+        (Dr, |_, it| it.one_packet = true, true, None, ""),
+        (Nat, |_, it| it.one_packet = true, true, None, "layer4.one_packet NEEDS_DIRECT_ROUTING"),
+        (Dr, |_, it| it.one_packet = true, false, None, "layer4.one_packet NEEDS_UDP"),
         (
-            Nat,
+            Dr,
             |service, it| {
                 it.one_packet = true;
                 service.persistence = Some(pb::Persistence::default());

@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         layer4_method_snat_shows_the_virtual_address_and_keeps_the_port,
         layer4_method_snat_from_another_address_in_one_arm,
         layer4_method_snat_carries_udp_and_ipv6,
+        layer4_method_snat_of_several_persistent_ports_leaves_other_traffic_alone,
         layer4_method_tunnels_are_ipip_gue_and_gre,
         layer4_method_one_packet_schedules_each_datagram,
         layer4_method_several_ports_go_to_the_same_port_of_the_server,
@@ -160,6 +161,21 @@ fn layer4_method_snat_carries_udp_and_ipv6() {
     assert_eq!(stand.connect(service.at()).unwrap().seen_as, vip);
 }
 
+fn layer4_method_snat_of_several_persistent_ports_leaves_other_traffic_alone() {
+    let stand = Stand::two_arm();
+    let _servers = stand.servers(["rs1", "rs2"], &[104, 11112]);
+    let vip = stand.vip();
+    let service = persistent(on_ports(layer4(Method::Snat), &["104", "11112"]));
+    let servers = ["rs1", "rs2"].map(|name| real(name, vip));
+    let service = stand.serve(vip, service, servers.into());
+    let [one, other] =
+        [104, 11112].map(|port| stand.connect_from(208, service.at_port(port)).unwrap());
+    assert_eq!(one.served_by, other.served_by);
+    assert_eq!((one.seen_as, other.seen_as, other.arrived_at.port()), (vip, vip, 11112));
+    let own = Client::connect(stand.node("lb1"), None, "10.77.0.21:104".parse().unwrap());
+    assert_eq!(own.unwrap().seen_as, address("10.77.0.11"), "the appliance's own connections");
+}
+
 fn layer4_method_tunnels_are_ipip_gue_and_gre() {
     let stand = Stand::one_arm();
     let _servers = stand.servers(["rs1"], &[104]);
@@ -183,23 +199,18 @@ fn layer4_method_tunnels_are_ipip_gue_and_gre() {
 }
 
 fn layer4_method_one_packet_schedules_each_datagram() {
-    let stand = Stand::two_arm();
-    let at = |name: &str| SocketAddr::new(address(&format!("10.77.0.2{}", &name[2..])), 516);
-    let _servers = ["rs1", "rs2"].map(|name| Server::udp(stand.node(name), name, &[at(name)]));
+    let stand = Stand::one_arm();
     let vip = stand.vip();
-    let service = layer4_with(Method::Nat, |layer4| {
+    let servers = dr_servers(stand, vip);
+    let at = SocketAddr::new(vip, 516);
+    let _servers = ["rs1", "rs2"].map(|name| Server::udp(stand.node(name), name, &[at]));
+    let service = layer4_with(Method::Dr, |layer4| {
         layer4.one_packet = true;
         layer4.scheduler = pb::layer4::Scheduler::RoundRobin.into();
     });
     let service = on_ports(over_udp(service), &["516"]);
-    let servers = ["rs1", "rs2"].map(|name| real(name, vip));
-    let service = stand.serve(vip, service, servers.into());
-    assert!(
-        stand
-            .ipvsadm("-Ln")
-            .lines()
-            .any(|line| { line.contains(&service.at().to_string()) && line.contains("ops") })
-    );
+    let service = stand.serve(vip, service, servers);
+    service.shows(&[&at.to_string(), "ops"]);
     let ask = || Client::ask_udp(stand.node("c1"), None, service.at()).unwrap().served_by;
     let names: BTreeSet<_> = [(); 6].map(|()| ask()).into();
     assert_eq!(names, ["rs1".to_owned(), "rs2".to_owned()].into());
