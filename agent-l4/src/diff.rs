@@ -37,7 +37,7 @@ impl Steps {
             (Some(_), None) => self.clear.push(Operation::DeleteService(key)),
             (Some(have), Some(want)) => {
                 self.lead_destinations(key, &have.destinations, &want.destinations);
-                // A scheduler that hashes works out its table when it is set: servers first.
+                // A scheduler that is set finds all servers there.
                 if have.service != want.service {
                     self.build.push(Operation::SetService(want.service));
                 }

@@ -49,9 +49,12 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Inbox {
     orders: VecDeque<Order>,
-    verdicts: BTreeMap<ServerName, Option<bool>>,
+    verdicts: Verdicts,
     stop: bool,
 }
+
+type Verdicts = BTreeMap<ServerName, Option<bool>>;
+type Work = (VecDeque<Order>, Verdicts);
 
 #[derive(Debug)]
 enum Order {
@@ -104,7 +107,7 @@ fn obey<K: Kernel>(director: &mut Director<K>, order: Order) {
             drop(reply.send(director.change(&removed, plans, now())));
         }
         Order::Ailing(reply) => drop(reply.send(director.ailing().into_iter().collect())),
-        Order::WayTo(server, reply) => drop(reply.send(director.way_to(&server, now()))),
+        Order::WayTo(server, reply) => drop(reply.send(director.way_to(&server))),
         Order::LookUp(service, reply) => drop(reply.send(director.look_up(&service))),
     }
 }
@@ -115,7 +118,7 @@ fn now() -> Moment {
 
 impl Shared {
     /// Waits until there is something to do, at `next` at the latest; none when it is time to stop.
-    fn next(&self, next: Instant) -> Option<(VecDeque<Order>, BTreeMap<ServerName, Option<bool>>)> {
+    fn next(&self, next: Instant) -> Option<Work> {
         let mut inbox = self.inbox.lock();
         while inbox.orders.is_empty() && inbox.verdicts.is_empty() && !inbox.stop {
             if self.wake.wait_until(&mut inbox, next).timed_out() {

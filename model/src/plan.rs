@@ -44,7 +44,9 @@ fn for_data_path(
     service: &VirtualService,
     servers: impl Iterator<Item = RealServer>,
 ) -> ServicePlan {
-    let check = HealthCheck { probe: Probe::None, ..HealthCheck::connect() };
+    // How checks come is agent-l4's business, what they ask is not.
+    let through_virtual_address = service.check.through_virtual_address;
+    let check = HealthCheck { through_virtual_address, ..no_check() };
     let service = VirtualService { check, label: String::new(), ..service.clone() };
     let servers = servers.map(|server| RealServer { label: String::new(), ..server }).collect();
     ServicePlan { service, servers, mark: None }
@@ -58,7 +60,7 @@ fn for_its_address(service: &VirtualService) -> ServicePlan {
         forwarding: plain_layer7(),
         strategy: Strategy::Balance,
         persistence: None,
-        check: HealthCheck { probe: Probe::None, ..HealthCheck::connect() },
+        check: no_check(),
         fallback: None,
         ..service.clone()
     };
@@ -93,6 +95,10 @@ fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServe
         })
         .collect();
     ServicePlan { service, servers, mark: None }
+}
+
+fn no_check() -> HealthCheck {
+    HealthCheck { probe: Probe::None, ..HealthCheck::connect() }
 }
 
 /// What stands for the forwarding where that is not to be known.
@@ -131,6 +137,15 @@ mod tests {
         };
         let name = "clusters/main/virtualServices/x".parse().unwrap();
         wire::virtual_service(&mut Violations::new(), name, &message).unwrap()
+    }
+
+    #[test]
+    fn agent_l4_knows_how_checks_come_and_not_what_they_ask() {
+        let layer4 = pb::Layer4 { method: pb::layer4::Method::Dr.into(), ..Default::default() };
+        let mut service = service(Wire::Layer4(layer4), "104", pb::listener::Protocol::Tcp);
+        service.check.through_virtual_address = true;
+        let told = plan(AgentKind::L4, &service, [], None).unwrap().service.check;
+        assert!(told.through_virtual_address && told.probe == Probe::None);
     }
 
     /// Whatever a service is, each agent can read its part of it.

@@ -11,8 +11,8 @@ use gantry_model::name::ServerName;
 use gantry_model::service::Forwarding;
 use gantry_runtime::agent::Rejection;
 
+use super::Director;
 use super::machine::{by_address, own_address};
-use super::{Director, Moment};
 use crate::desired::{Programmed, method};
 use crate::ipvs::{self, Destination, DestinationKey, Family, Method, Scheduler, ServiceKey};
 use crate::kernel::{Kernel, rejection};
@@ -62,7 +62,7 @@ impl Checks {
 
 impl<K: Kernel> Director<K> {
     /// Makes, or finds, the way to the virtual address of a server's service through that server.
-    pub fn way_to(&mut self, server: &ServerName, _now: Moment) -> Result<Way, Rejection> {
+    pub fn way_to(&mut self, server: &ServerName) -> Result<Way, Rejection> {
         let refuse = |reason, message: &str| rejection(reason, "", message);
         let unknown = || refuse("NOT_IN_FORCE", "the virtual service is not in force here");
         let deployed = self.services.get(&server.service).ok_or_else(unknown)?;

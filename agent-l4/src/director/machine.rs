@@ -173,7 +173,7 @@ impl<K: Kernel> Director<K> {
             self.machine.timeouts = None;
             self.set_timeouts();
             let message = "the idle timeouts of IPVS were changed by somebody else, and set again";
-            self.journal.notice("SETTING_RESTORED", None, message.to_owned());
+            self.journal.notice("SETTING_RESTORED", None, message);
         }
     }
 

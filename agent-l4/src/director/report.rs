@@ -10,7 +10,7 @@ use gantry_proto::agent::v1 as pb;
 use gantry_proto::v1;
 use gantry_runtime::clock;
 
-use super::{Director, Moment, Outcomes};
+use super::{Director, Outcomes};
 use crate::desired::Form;
 use crate::host::nft::{Listed, PortKey};
 use crate::ipvs::{DestinationEntry, DestinationKey, ServiceKey, Statistics};
@@ -35,34 +35,20 @@ pub struct View {
 const MOST_NOTICES: usize = 1000;
 
 impl Journal {
-    pub(super) fn notice(&mut self, kind: &str, subject: Option<&ServiceName>, message: String) {
-        self.write(kind, subject, message, clock::wall());
-    }
-
-    pub(super) fn notice_at(
+    /// Something happened now, to a service or to the appliance.
+    pub(super) fn notice(
         &mut self,
         kind: &str,
         subject: Option<&ServiceName>,
-        message: String,
-        now: Moment,
-    ) {
-        self.write(kind, subject, message, now.wall);
-    }
-
-    fn write(
-        &mut self,
-        kind: &str,
-        subject: Option<&ServiceName>,
-        message: String,
-        at: jiff::Timestamp,
+        message: impl Into<String>,
     ) {
         if self.notices.len() < MOST_NOTICES {
             self.notices.push(pb::Notice {
                 r#type: kind.to_owned(),
                 severity: v1::event::Severity::Warning.into(),
                 subject: subject.map(ToString::to_string).unwrap_or_default(),
-                message,
-                time: Some(wire::timestamp_message(at)),
+                message: message.into(),
+                time: Some(wire::timestamp_message(clock::wall())),
             });
         }
     }

@@ -435,7 +435,7 @@ fn conflicts_are_told_with_the_way_out() {
             "change the rule's mask",
             |state| {
                 state.mark_rules.push(PolicyRule {
-                    family: crate::host::route::Family::Ipv4,
+                    family: ipvs::Family::V4,
                     priority: 100,
                     mark: 1,
                     mask: 0xf,
@@ -548,18 +548,17 @@ fn checks_reach_the_virtual_address_through_one_server() {
             Some(pb::HealthCheck { through_virtual_address: true, ..Default::default() });
     };
     stand.put(plan("dicom", |service, _| through(service))).unwrap();
-    let now = stand.now();
-    let way = stand.director.way_to(&server_name("dicom/b"), now).unwrap();
+    let way = stand.director.way_to(&server_name("dicom/b")).unwrap();
     assert_eq!(way.source, "10.77.0.11".parse::<std::net::IpAddr>().unwrap());
     let key = ServiceKey::Mark { family: ipvs::Family::V4, mark: way.mark };
     assert_eq!(stand.weights(key), [(22, 1)]);
-    assert_eq!(stand.director.way_to(&server_name("dicom/b"), now), Ok(way));
-    let other = stand.director.way_to(&server_name("dicom/a"), now).unwrap();
+    assert_eq!(stand.director.way_to(&server_name("dicom/b")), Ok(way));
+    let other = stand.director.way_to(&server_name("dicom/a")).unwrap();
     assert_ne!(other.mark, way.mark);
     stand.remove("dicom");
     stand.look();
     assert!(stand.kernel.change(|state| state.table.is_empty()));
-    let gone = stand.director.way_to(&server_name("dicom/a"), now).unwrap_err();
+    let gone = stand.director.way_to(&server_name("dicom/a")).unwrap_err();
     assert_eq!(gone.reason, "NOT_IN_FORCE");
 }
 

@@ -51,7 +51,7 @@ impl<K: Kernel> Director<K> {
         if self.walk.due(now.at) > now.at {
             return false;
         }
-        let done = if self.walk.under_way { self.go_on(now) } else { self.begin_pass(now) };
+        let done = if self.walk.under_way { self.go_on() } else { self.begin_pass() };
         if let Err(trouble) = done {
             warn!(why = rpc::causes(&trouble), "the kernel cannot be looked at");
             self.end_pass(now);
@@ -65,7 +65,7 @@ impl<K: Kernel> Director<K> {
         true
     }
 
-    fn begin_pass(&mut self, now: Moment) -> Result<(), Trouble> {
+    fn begin_pass(&mut self) -> Result<(), Trouble> {
         self.walk.under_way = true;
         self.walk.statistics.clear();
         self.walk.tallies.clear();
@@ -93,13 +93,13 @@ impl<K: Kernel> Director<K> {
                 Some(_) => self.kernel.destinations(&key)?,
                 None => Vec::new(),
             };
-            self.mend(key, found.map(|entry| programmed(entry, &destinations)), now);
+            self.mend(key, found.map(|entry| programmed(entry, &destinations)));
         }
         self.walk.queue = self.table.held().keys().rev().copied().collect();
         Ok(())
     }
 
-    fn go_on(&mut self, now: Moment) -> Result<(), Trouble> {
+    fn go_on(&mut self) -> Result<(), Trouble> {
         for _ in 0..STEP {
             let Some(key) = self.walk.queue.pop() else { return Ok(()) };
             let Some(held) = self.table.held().get(&key) else { continue };
@@ -110,7 +110,7 @@ impl<K: Kernel> Director<K> {
             let found = Programmed { service, destinations: by_key.collect() };
             self.walk.tallies.insert(key, destinations.iter().map(Tally::of).collect());
             if !same_whole(&found, held) {
-                self.mend(key, Some(found), now);
+                self.mend(key, Some(found));
             }
         }
         Ok(())
@@ -128,7 +128,7 @@ impl<K: Kernel> Director<K> {
     }
 
     /// Somebody else has changed a service of ours: puts it right, and tells what was undone.
-    fn mend(&mut self, key: ServiceKey, found: Option<Programmed>, now: Moment) {
+    fn mend(&mut self, key: ServiceKey, found: Option<Programmed>) {
         self.table.found(key, found);
         let keys = BTreeSet::from([key]);
         let steps = self.steps(&keys);
@@ -137,7 +137,7 @@ impl<K: Kernel> Director<K> {
         let whose = self.claims.get(&key).cloned();
         let told = format!("somebody else has changed {key} in the kernel: {}", undone(&steps));
         warn!(%key, told, "drift repaired");
-        self.journal.notice_at("DRIFT_REPAIRED", whose.as_ref(), told, now);
+        self.journal.notice("DRIFT_REPAIRED", whose.as_ref(), told);
         self.journal.ailing.extend(refused);
     }
 
@@ -151,14 +151,14 @@ impl<K: Kernel> Director<K> {
             for address in self.mend_addresses(&interfaces, now) {
                 let whose = self.addresses.users(&address).next().cloned();
                 let told = format!("somebody else has taken {address} away: it is up again");
-                self.journal.notice_at("DRIFT_REPAIRED", whose.as_ref(), told, now);
+                self.journal.notice("DRIFT_REPAIRED", whose.as_ref(), told);
             }
-            self.watch.see(&interfaces, now);
+            self.watch.see(&interfaces);
         }
         let (listed, mended) = self.mend_rules();
         if mended {
             let told = "somebody else has changed the table gantry_l4 of nft: it is as it was";
-            self.journal.notice_at("DRIFT_REPAIRED", None, told.to_owned(), now);
+            self.journal.notice("DRIFT_REPAIRED", None, told);
         }
         self.walk.listed = listed;
         self.see_to_settings();

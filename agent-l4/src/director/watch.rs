@@ -74,8 +74,8 @@ impl Watch {
         burst.into_iter().chain(self.next_round).min()
     }
 
-    /// A link that has come back may have gone to another switch.
-    pub(super) fn see(&mut self, interfaces: &[Interface], _now: Moment) {
+    /// Notes which links there are now.
+    pub(super) fn see(&mut self, interfaces: &[Interface]) {
         for interface in interfaces {
             self.running.insert(interface.index, interface.running);
         }
@@ -101,6 +101,7 @@ impl<K: Kernel> Director<K> {
         }
     }
 
+    /// A link that has come back may have gone to another switch.
     fn greet_links(&mut self, interfaces: &[Interface], now: Moment) {
         let back = interfaces.iter().filter(|interface| {
             interface.running && self.watch.running.get(&interface.index) == Some(&false)
@@ -110,7 +111,7 @@ impl<K: Kernel> Director<K> {
         let there = up.filter(|(_, place)| place.ours && back.contains(&place.index));
         let there: Vec<IpAddr> = there.map(|(address, _)| *address).collect();
         there.into_iter().for_each(|address| self.watch.announce(address, now));
-        self.watch.see(interfaces, now);
+        self.watch.see(interfaces);
     }
 
     fn announce_due(&mut self, interfaces: &[Interface], now: Moment) {

@@ -18,6 +18,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
 use socket::Socket;
 
+use crate::ipvs::Family;
+
 /// An open rtnetlink socket.
 #[derive(Debug)]
 pub struct Route {
@@ -66,12 +68,6 @@ pub struct PolicyRule {
     pub priority: u32,
     pub mark: u32,
     pub mask: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    Ipv4,
-    Ipv6,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +168,7 @@ impl Route {
     /// The policy rules that select by packet mark.
     pub fn mark_rules(&mut self) -> Result<Vec<PolicyRule>, RouteError> {
         let mut rules = Vec::new();
-        for family in [Family::Ipv4, Family::Ipv6] {
+        for family in [Family::V4, Family::V6] {
             let listed = self.socket.dump("list policy rules", &encode::rules(family));
             if let Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) = refusal(&listed) {
                 continue;

@@ -1,9 +1,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use gantry_agent_l4::host::route::{
-    Family, Held, PolicyRule, Route, RouteError, TAG, interface_for,
-};
+use gantry_agent_l4::host::route::{Held, PolicyRule, Route, RouteError, TAG, interface_for};
+use gantry_agent_l4::ipvs::Family;
 
 use crate::space::{FAR, NEAR, Pair, Space, eventually, interface, ip, local};
 
@@ -179,7 +178,7 @@ fn rules_that_select_by_mark_are_told() {
         let rule = |family, priority, mark, mask| PolicyRule { family, priority, mark, mask };
         assert_eq!(
             route.mark_rules().unwrap(),
-            [rule(Family::Ipv4, 77, 1, 0xff), rule(Family::Ipv6, 78, 0x4700_0001, 0xffff_ffff),]
+            [rule(Family::V4, 77, 1, 0xff), rule(Family::V6, 78, 0x4700_0001, 0xffff_ffff),]
         );
     });
 }

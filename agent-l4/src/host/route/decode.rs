@@ -15,7 +15,8 @@ use netlink_packet_route::route::{RouteHeader, RouteType};
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 
 use super::encode::FOR_EVER;
-use super::{Family, Held, Interface, Neighbour, PolicyRule, RouteError};
+use super::{Held, Interface, Neighbour, PolicyRule, RouteError};
+use crate::ipvs::Family;
 
 /// `struct ifinfomsg`
 const LINK_HEADER: usize = 16;

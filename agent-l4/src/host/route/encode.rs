@@ -12,7 +12,8 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Family, TAG};
+use super::TAG;
+use crate::ipvs::Family;
 
 /// A lifetime that does not end (`INFINITY_LIFE_TIME`).
 pub(super) const FOR_EVER: u32 = u32::MAX;
@@ -32,8 +33,8 @@ pub(super) fn neighbours() -> RouteNetlinkMessage {
 pub(super) fn rules(family: Family) -> RouteNetlinkMessage {
     let mut message = RuleMessage::default();
     message.header.family = match family {
-        Family::Ipv4 => AddressFamily::Inet,
-        Family::Ipv6 => AddressFamily::Inet6,
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
     };
     RouteNetlinkMessage::GetRule(message)
 }

@@ -184,14 +184,14 @@ fn rules_are_told_if_they_select_by_mark() {
     let body = |attributes: &str| {
         bytes(&format!("02 00 00 00 fe 00 00 01 00000000 0800 0600 4d000000 {attributes}"))
     };
-    let rule = |mark, mask| Some(PolicyRule { family: Family::Ipv4, priority: 77, mark, mask });
+    let rule = |mark, mask| Some(PolicyRule { family: Family::V4, priority: 77, mark, mask });
     for (attributes, told) in [
         ("", None),
         ("0800 0a00 01000047", rule(0x4700_0001, u32::MAX)),
         ("0800 0a00 01000000 0800 1000 ff000000", rule(1, 0xff)),
         ("0800 1000 ff000000", rule(0, 0xff)),
     ] {
-        assert_eq!(decode::mark_rule(Family::Ipv4, &body(attributes)).unwrap(), told);
+        assert_eq!(decode::mark_rule(Family::V4, &body(attributes)).unwrap(), told);
     }
 }
 
