@@ -26,6 +26,8 @@ macro_rules! trials {
     };
 }
 
+#[path = "layer4/hospital.rs"]
+mod hospital;
 #[path = "layer4/layer4_balance.rs"]
 mod layer4_balance;
 #[path = "layer4/layer4_bed.rs"]
@@ -38,6 +40,8 @@ mod layer4_end;
 mod layer4_machine;
 #[path = "layer4/layer4_method.rs"]
 mod layer4_method;
+#[path = "layer4/layer4_reference.rs"]
+mod layer4_reference;
 #[path = "layer4/layer4_show.rs"]
 mod layer4_show;
 #[path = "layer4/stand.rs"]
@@ -52,6 +56,7 @@ fn trials() -> Vec<Trial> {
         layer4_end::trials(),
         layer4_machine::trials(),
         layer4_show::trials(),
+        layer4_reference::trials(),
     ];
     all.into_iter().flatten().collect()
 }
