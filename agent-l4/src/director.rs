@@ -25,7 +25,7 @@ use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::plan::ServicePlan;
 use gantry_model::service::Forwarding;
 use gantry_runtime::agent::Rejection;
-use gantry_runtime::rpc;
+use gantry_runtime::{clock, rpc};
 use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
@@ -156,11 +156,17 @@ impl<K: Kernel> Director<K> {
                 }
             }
         }
-        if !self.begun && !names.is_empty() {
+        let first = !self.begun && !names.is_empty();
+        if first {
             self.begun = true;
             self.sweep(&names, &mut draft);
         }
         self.carry_out(draft, &mut outcomes, now);
+        if first {
+            let (services, refused) = (names.len(), outcomes.len());
+            let milliseconds = (clock::monotonic() - now.at).as_millis();
+            info!(services, refused, milliseconds, "put in force at the start");
+        }
         names.iter().for_each(|name| self.set_due(name, now));
         names.iter().map(|name| outcomes.remove(name).map_or(Ok(()), Err)).collect()
     }

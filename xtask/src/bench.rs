@@ -4,6 +4,7 @@
 
 mod control;
 mod figures;
+mod layer4;
 mod rig;
 
 use std::process::Command;
@@ -17,24 +18,40 @@ use crate::workspace::{Workspace, run};
 pub(crate) enum Bench {
     /// The controller: writes, changes until they are in force, memory, time to start
     Control(control::Control),
+    /// Layer 4 in the kernel, beside ipvsadm and keepalived: programming, changes, failover
+    Layer4(layer4::Layer4),
 }
+
+/// What is built with optimizations.
+const ALL: [&str; 1] = ["--workspace"];
 
 impl Bench {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let workspace = Workspace::load()?;
-        if cfg!(debug_assertions) {
-            return again_with_optimizations(&workspace);
+        if let Self::Layer4(layer4) = &self
+            && layer4.is_inside()
+        {
+            return layer4.measure().await;
         }
+        let workspace = Workspace::load()?;
         match self {
+            _ if cfg!(debug_assertions) => again_with_optimizations(&workspace, self.crates()),
             Self::Control(control) => control.run(&workspace).await,
+            Self::Layer4(layer4) => layer4.run(&workspace),
+        }
+    }
+
+    fn crates(&self) -> &'static [&'static str] {
+        match self {
+            Self::Control(_) => &ALL,
+            Self::Layer4(_) => &layer4::CRATES,
         }
     }
 }
 
 /// Builds with optimizations, this program too, and has that one do the work.
-fn again_with_optimizations(workspace: &Workspace) -> anyhow::Result<()> {
-    let build = ["build", "--release", "--workspace", "--bins"];
-    run("the build", &mut workspace.cargo(&build))?;
+fn again_with_optimizations(workspace: &Workspace, crates: &[&str]) -> anyhow::Result<()> {
+    let mut build = workspace.cargo(&["build", "--release", "--bins"]);
+    run("the build", build.args(crates))?;
     let mut command = Command::new(workspace.target.join("release/xtask"));
     let bench = command.args(std::env::args_os().skip(1)).current_dir(&workspace.root);
     let status = bench.status().context("starting the benchmark")?;

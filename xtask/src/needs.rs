@@ -39,7 +39,7 @@ const NEEDS: [Need; 19] = [
 ];
 
 /// Runs programs under a kernel with IPVS, below the workspace's folder.
-const KERNEL_VM: &str = "tests/kernel-vm/kernel-vm";
+pub(crate) const KERNEL_VM: &str = "tests/kernel-vm/kernel-vm";
 
 /// The linter of the API, which is also a gRPC client from another house.
 const BUF: &str = "@bufbuild/buf@1.75.0";

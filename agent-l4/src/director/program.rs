@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::name::ServiceName;
 use gantry_runtime::agent::Rejection;
+use gantry_runtime::clock;
 use rustix::io::Errno;
 use tracing::{debug, warn};
 
@@ -127,8 +128,15 @@ impl<K: Kernel> Director<K> {
         if operations.is_empty() {
             return Ok(Vec::new());
         }
+        let began = clock::monotonic();
         let failures = self.kernel.program(operations).inspect_err(|_| self.table.doubt())?;
-        debug!(operations = operations.len(), failures = failures.len(), "programmed");
+        let milliseconds = (clock::monotonic() - began).as_millis();
+        debug!(
+            operations = operations.len(),
+            failures = failures.len(),
+            milliseconds,
+            "programmed"
+        );
         let mut failures: BTreeMap<usize, Failure> =
             failures.into_iter().map(|failure| (failure.at, failure)).collect();
         let mut failed = Vec::new();

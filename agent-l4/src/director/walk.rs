@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use gantry_model::name::ServiceName;
-use gantry_runtime::rpc;
-use tracing::warn;
+use gantry_runtime::{clock, rpc};
+use tracing::{debug, warn};
 
 use super::report::{Tally, samples};
 use super::table::programmed;
@@ -25,6 +25,9 @@ pub(super) struct Walk {
     /// Services that are still to be looked at.
     queue: Vec<ServiceKey>,
     under_way: bool,
+    /// When it began, and what it has put right.
+    began: Option<Instant>,
+    mended: usize,
     statistics: HashMap<ServiceKey, Statistics>,
     tallies: HashMap<ServiceKey, Vec<Tally>>,
     /// When the next pass begins.
@@ -51,7 +54,7 @@ impl<K: Kernel> Director<K> {
         if self.walk.due(now.at) > now.at {
             return false;
         }
-        let done = if self.walk.under_way { self.go_on() } else { self.begin_pass() };
+        let done = if self.walk.under_way { self.go_on() } else { self.begin_pass(now) };
         if let Err(trouble) = done {
             warn!(why = rpc::causes(&trouble), "the kernel cannot be looked at");
             self.end_pass(now);
@@ -65,8 +68,10 @@ impl<K: Kernel> Director<K> {
         true
     }
 
-    fn begin_pass(&mut self) -> Result<(), Trouble> {
+    fn begin_pass(&mut self, now: Moment) -> Result<(), Trouble> {
         self.walk.under_way = true;
+        self.walk.began = Some(now.at);
+        self.walk.mended = 0;
         self.walk.statistics.clear();
         self.walk.tallies.clear();
         if self.claims.is_empty() && self.table.held().is_empty() {
@@ -125,10 +130,16 @@ impl<K: Kernel> Director<K> {
         let walk = &self.walk;
         self.journal.samples =
             samples(forms, &walk.statistics, &walk.tallies, walk.listed.as_ref()).into();
+        if let Some(began) = walk.began {
+            let milliseconds = (clock::monotonic() - began).as_millis();
+            let (services, mended) = (walk.tallies.len(), walk.mended);
+            debug!(services, mended, milliseconds, "looked at the whole kernel");
+        }
     }
 
     /// Somebody else has changed a service of ours: puts it right, and tells what was undone.
     fn mend(&mut self, key: ServiceKey, found: Option<Programmed>) {
+        self.walk.mended += 1;
         self.table.found(key, found);
         let keys = BTreeSet::from([key]);
         let steps = self.steps(&keys);

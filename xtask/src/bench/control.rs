@@ -53,7 +53,7 @@ impl Control {
     }
 
     async fn many_agents(&self, workspace: &Workspace) -> anyhow::Result<()> {
-        let mut rig = Rig::start(workspace).await?;
+        let mut rig = Rig::start(&workspace.target).await?;
         let clusters = self.agents.div_ceil(crowd::PER_CLUSTER);
         let each = self.services.div_ceil(clusters);
         say(format_args!("\n{} agents in {clusters} clusters, {each} services each", self.agents));
@@ -93,7 +93,7 @@ impl Control {
 
 /// Single writes, each a transaction of its own.
 async fn writes(workspace: &Workspace) -> anyhow::Result<()> {
-    let rig = Rig::start(workspace).await?;
+    let rig = Rig::start(&workspace.target).await?;
     rig.make_cluster("main", 100).await?;
     say("\nsingle writes, each durable before it is answered");
     for writers in [1, 4, 16] {
@@ -125,7 +125,7 @@ async fn writes(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// One cluster of thousands of services, with the real agents.
 async fn one_cluster(workspace: &Workspace) -> anyhow::Result<()> {
-    let rig = Rig::start(workspace).await?;
+    let rig = Rig::start(&workspace.target).await?;
     say(format_args!("\none cluster, {ONE_CLUSTER} services, the real agent-l7 and healthd"));
     let began = clock::monotonic();
     rig.make_cluster("main", ONE_CLUSTER).await?;

@@ -32,6 +32,16 @@ impl Durations {
         sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
     }
 
+    pub(super) fn median(&self) -> Duration {
+        self.quantile(0.5)
+    }
+
+    /// "median 3.1 ms, 2.9 ms to 12.0 ms (n = 5)", for a few.
+    pub(super) fn spread(&self) -> String {
+        let [median, least, most] = [0.5, 0.0, 1.0].map(|share| millis(self.quantile(share)));
+        format!("median {median}, {least} to {most} (n = {})", self.len())
+    }
+
     /// "median 3.1 ms, p99 7.9 ms, most 12.0 ms (n = 1000)"
     pub(super) fn summary(&self) -> String {
         let [median, p99, most] = [0.5, 0.99, 1.0].map(|share| millis(self.quantile(share)));
@@ -41,6 +51,11 @@ impl Durations {
 
 pub(super) fn millis(took: Duration) -> String {
     format!("{:.1} ms", took.as_secs_f64() * 1e3)
+}
+
+/// How many times the median of `other` that of `one` is.
+pub(super) fn ratio(one: &Durations, other: &Durations) -> f64 {
+    one.median().as_secs_f64() / other.median().as_secs_f64()
 }
 
 /// Memory of a process that is in use now, in MiB.

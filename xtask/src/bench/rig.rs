@@ -18,18 +18,30 @@ use gantry_runtime::{clock, join, rpc};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-use crate::workspace::Workspace;
-
 /// Documents of thousands of services in one message.
 const LARGEST: usize = 256 << 20;
 /// How long anything may take that is no measurement.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A process that ends with this program.
 #[derive(Debug)]
 pub(super) struct Running(Child);
 
 impl Running {
+    /// Starts `command`, tied to this program; what it prints goes to the file `log`.
+    pub(super) fn start(xtask: &Path, command: &[&OsStr], log: &Path) -> anyhow::Result<Self> {
+        let log = std::fs::File::create(log)?;
+        let child = Command::new(xtask)
+            .arg("tied")
+            .arg(std::process::id().to_string())
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn();
+        Ok(Self(child.with_context(|| format!("starting {command:?}"))?))
+    }
+
     pub(super) fn id(&self) -> u32 {
         self.0.id()
     }
@@ -52,11 +64,12 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    pub(super) async fn start(workspace: &Workspace) -> anyhow::Result<Self> {
+    /// One of the programs that were built with optimizations in the folder `target`.
+    pub(super) async fn start(target: &Path) -> anyhow::Result<Self> {
         // Beside what is built, which is on a disk: a temporary folder may be in memory.
-        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&workspace.target)?;
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(target)?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let binaries = workspace.target.join("release");
+        let binaries = target.join("release");
         let mut rig = Self { controller: None, port, binaries, dir };
         rig.start_controller().await?;
         Ok(rig)
@@ -111,17 +124,19 @@ impl Rig {
 
     /// Starts one of Gantry's programs.
     pub(super) fn spawn(&self, program: &str, arguments: &[&OsStr]) -> anyhow::Result<Running> {
-        let log = std::fs::File::create(self.dir().join(format!("{program}.log")))?;
-        let child = Command::new(self.binaries.join("xtask"))
-            .arg("tied")
-            .arg(std::process::id().to_string())
-            .arg(self.binaries.join(program))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn();
-        Ok(Running(child.with_context(|| format!("starting {program}"))?))
+        let binary = self.binary(program);
+        let command: Vec<&OsStr> = [binary.as_os_str()].iter().chain(arguments).copied().collect();
+        Running::start(&self.binary("xtask"), &command, &self.log(program))
+    }
+
+    /// Where one of Gantry's programs is.
+    pub(super) fn binary(&self, program: &str) -> PathBuf {
+        self.binaries.join(program)
+    }
+
+    /// Where a program that was started says what it does.
+    pub(super) fn log(&self, program: &str) -> PathBuf {
+        self.dir().join(format!("{program}.log"))
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -151,15 +166,20 @@ impl Rig {
         Ok(FleetServiceClient::new(self.channel()?))
     }
 
-    /// A cluster with that many services of four real servers each.
+    /// A cluster with that many layer 7 services of four real servers each.
     pub(super) async fn make_cluster(&self, id: &str, services: usize) -> anyhow::Result<()> {
+        self.make_cluster_of(id, (0..services).map(service).collect()).await
+    }
+
+    /// A cluster with these services.
+    pub(super) async fn make_cluster_of(
+        &self,
+        id: &str,
+        services: Vec<pb::config::Service>,
+    ) -> anyhow::Result<()> {
         let request = pb::CreateClusterRequest { cluster_id: id.into(), ..Default::default() };
         self.fleet()?.create_cluster(request).await?;
-        let config = pb::Config {
-            name: format!("clusters/{id}"),
-            services: (0..services).map(service).collect(),
-            ..Default::default()
-        };
+        let config = pb::Config { name: format!("clusters/{id}"), services, ..Default::default() };
         let request = pb::ApplyConfigRequest { config: Some(config), ..Default::default() };
         let client = ConfigServiceClient::new(self.channel()?);
         client

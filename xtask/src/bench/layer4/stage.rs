@@ -1,0 +1,214 @@
+//! What all measurements need: a controller, appliances that have joined, agents that are started, and
+//! what these say of themselves.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gantry_model::agent::AgentKind;
+use gantry_model::name::ServiceName;
+use gantry_model::plan::ServicePlan;
+use gantry_runtime::agent::{self, AgentOptions, Apply, Observe, Rejection};
+use gantry_runtime::clock;
+use gantry_runtime::tasks::Tasks;
+
+use super::net::Net;
+use super::peers;
+use crate::bench::rig::{Rig, Running};
+
+/// How long anything may take that is no measurement.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The appliance of every cluster.
+pub(super) const APPLIANCE: &str = "lb1";
+
+/// A controller on this namespace's loopback.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) rig: Rig,
+}
+
+/// An agent that was started.
+#[derive(Debug)]
+pub(super) struct Agent {
+    running: Running,
+    pub(super) started: Instant,
+    log: PathBuf,
+}
+
+impl Stage {
+    pub(super) async fn set(target: &Path) -> anyhow::Result<Self> {
+        Ok(Self { rig: Rig::start(target).await? })
+    }
+
+    /// The cluster of so many services; made when it is asked for first.
+    pub(super) async fn cluster_of(&self, services: usize) -> anyhow::Result<Cluster> {
+        let id = format!("c{services}");
+        let dir = self.rig.dir().join(&id);
+        let cluster = Cluster { identity: dir.join(APPLIANCE).join("identity"), id, dir };
+        if !cluster.dir.exists() {
+            let all = (0..services).map(peers::gantry).collect();
+            self.rig.make_cluster_of(&cluster.id, all).await?;
+            self.rig.enroll(&cluster.id, APPLIANCE).await?;
+            self.fill_ledger(&cluster).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Lets agent-l4's own loop follow the controller, but put nothing in force: then the ledger holds
+    /// what an agent starts from.
+    async fn fill_ledger(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let options = AgentOptions {
+            controller: self.rig.url(),
+            identity: cluster.identity.clone(),
+            state: cluster.ledger(),
+            feed: cluster.dir.join("none"),
+        };
+        let mut tasks = Tasks::new();
+        agent::start(&mut tasks, AgentKind::L4, &options, Nothing, Arc::new(Nothing)).await?;
+        self.rig.settled(&cluster.id, 1).await
+    }
+
+    /// Starts agent-l4 of a cluster, from a copy of its ledger named `state`. With a namespace it runs
+    /// there, where it has no controller.
+    pub(super) fn agent_l4(
+        &self,
+        cluster: &Cluster,
+        net: Option<&Net>,
+        state: &str,
+    ) -> anyhow::Result<Agent> {
+        let state = cluster.dir.join(state);
+        copy(&cluster.ledger(), &state)?;
+        let nowhere = "https://127.0.0.1:9".to_owned();
+        let url = if net.is_some() { nowhere } else { self.rig.url() };
+        self.start("gantry-agent-l4", net, (&url, &cluster.identity, &state))
+    }
+
+    /// Starts an agent.
+    pub(super) fn start(
+        &self,
+        program: &str,
+        net: Option<&Net>,
+        (url, identity, state): (&str, &Path, &Path),
+    ) -> anyhow::Result<Agent> {
+        let (binary, log) = (self.rig.binary(program), state.with_extension("log"));
+        let feed = state.with_file_name("health.sock");
+        let control = state.with_file_name("l4.sock");
+        let mut command: Vec<&OsStr> = Vec::new();
+        let within = net.map(Net::within);
+        command.extend(within.iter().flatten().map(OsStr::new));
+        command.push(binary.as_os_str());
+        let options: [(&str, &OsStr); 6] = [
+            ("--controller", url.as_ref()),
+            ("--identity", identity.as_ref()),
+            ("--state", state.as_ref()),
+            ("--feed", feed.as_ref()),
+            ("--control", control.as_ref()),
+            ("--log", "gantry_agent_l4::director=debug,info".as_ref()),
+        ];
+        command.extend(options.iter().flat_map(|(option, value)| [OsStr::new(option), value]));
+        let started = clock::monotonic();
+        let running = Running::start(&self.rig.binary("xtask"), &command, &log)?;
+        Ok(Agent { running, started, log })
+    }
+}
+
+/// A cluster with one appliance.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    pub(super) id: String,
+    pub(super) dir: PathBuf,
+    pub(super) identity: PathBuf,
+}
+
+impl Cluster {
+    /// Where the ledger is that all agents start from.
+    fn ledger(&self) -> PathBuf {
+        self.dir.join("ledger")
+    }
+}
+
+impl Agent {
+    pub(super) fn id(&self) -> u32 {
+        self.running.id()
+    }
+
+    /// The lines of its log with these words.
+    pub(super) fn said(&self, words: &str) -> anyhow::Result<Vec<Said>> {
+        let log = std::fs::read_to_string(&self.log)?;
+        let lines = log.lines().filter(|line| line.contains(words));
+        Ok(lines.map(|line| Said(line.to_owned())).collect())
+    }
+
+    /// Waits until its log has so many lines with these words; gives the last.
+    pub(super) async fn says(&self, words: &str, count: usize) -> anyhow::Result<Said> {
+        let began = clock::monotonic();
+        loop {
+            let said = self.said(words)?;
+            if said.len() >= count
+                && let Some(last) = said.last()
+            {
+                return Ok(last.clone());
+            }
+            let waited = clock::monotonic() - began;
+            ensure!(waited < PATIENCE, "{} does not say {words:?}", self.log.display());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// A line of an agent's log.
+#[derive(Clone, Debug)]
+pub(super) struct Said(String);
+
+impl Said {
+    /// The number after `name=`.
+    pub(super) fn number(&self, name: &str) -> anyhow::Result<u64> {
+        let mut words = self.0.split_whitespace();
+        let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let number = value.and_then(|value| value.parse().ok());
+        number.with_context(|| format!("no {name} in the log line {:?}", self.0))
+    }
+
+    pub(super) fn took(&self) -> anyhow::Result<Duration> {
+        Ok(Duration::from_millis(self.number("milliseconds")?))
+    }
+}
+
+/// Waits until `is_so`, asked again after each `pause`.
+pub(super) async fn until(
+    what: &str,
+    pause: Duration,
+    is_so: impl Fn() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let began = clock::monotonic();
+    while !is_so()? {
+        ensure!(clock::monotonic() - began < PATIENCE, "waited in vain until {what}");
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
+}
+
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for file in from.read_dir()? {
+        let file = file?;
+        std::fs::copy(file.path(), to.join(file.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Puts nothing in force, and sees nothing.
+struct Nothing;
+
+impl Apply for Nothing {
+    fn put(&mut self, _plan: ServicePlan) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _name: &ServiceName) {}
+}
+
+impl Observe for Nothing {}
