@@ -8,6 +8,7 @@ use gantry_agent_l4::ipvs::{
     Scheduler, Service, ServiceKey, SyncDaemon, SyncRole, Timeouts, Tunnel,
 };
 use gantry_model::service::Protocol;
+use gantry_tests::eventually;
 use gantry_tests::lab::{self, Lab, Server};
 use libtest_mimic::Trial;
 
@@ -216,10 +217,16 @@ fn layer4_client_counters_have_64_bits_and_are_ipvsadms() {
     let mut held =
         lab::Client::connect(c1, None, SocketAddr::from(([10, 78, 0, 100], 104))).unwrap();
     held.echoes().unwrap();
-    let counted = client.services().unwrap()[0].statistics;
+    // The kernel adds its counters up every two seconds.
+    let counted = lb1.block_on(async || {
+        eventually("the connection is counted", async || {
+            let counted = client.services().unwrap()[0].statistics;
+            (counted.packets_in >= 5 && counted.packets_out >= 3).then_some(counted)
+        })
+        .await
+    });
     let entry = client.destinations(&at).unwrap().remove(0);
     assert_eq!((entry.active, entry.inactive, counted.connections), (1, 0, 1));
-    assert!(counted.packets_in >= 3 && counted.packets_out >= 3, "{counted:?}");
     let shown = lb1.run("ipvsadm", &["-Ln", "--stats", "--exact"]).output();
     let line = shown.lines().find(|line| line.contains("10.78.0.100:104")).unwrap();
     let numbers: Vec<u64> =
