@@ -6,6 +6,7 @@
 //! are reported and not restarted: trying that out is what this is for.
 
 mod children;
+mod layer4;
 mod overview;
 mod servers;
 mod site;
@@ -25,11 +26,11 @@ use crate::say;
 use crate::workspace::Workspace;
 use children::{Children, Ended};
 use overview::Overview;
-use site::{CONTROLLER, Listens, Site};
+use site::{CONTROLLER, Listens, Setup, Site};
 pub(crate) use tied::Tied;
 
-/// How long the controller may take to answer, and the services to come up.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the controller may take to answer, and the services to come up; some machines are slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -65,13 +66,15 @@ impl Up {
         ensure!(self.listen.port() != 0, "--listen needs a port that is not 0");
         let mut asked = Asked::new()?;
         let listens = Listens { controller: self.listen, page: self.page };
-        let site = Site::open(Workspace::load()?, self.dir.as_deref(), self.release, listens)?;
+        let left_out = layer4::left_out();
+        let setup = Setup { release: self.release, listens, layer4: left_out.is_none() };
+        let site = Site::open(Workspace::load()?, self.dir.as_deref(), setup)?;
         let mut children = Children::new(site.records())?;
         let outcome = tokio::select! {
             biased;
             // Both may be dropped: what was started is in `children`.
             () = asked.end() => Ok(()),
-            outcome = self.start_and_watch(&site, &mut children) => outcome,
+            outcome = self.start_and_watch(&site, &mut children, left_out) => outcome,
         };
         if !children.is_empty() {
             say("\nending everything");
@@ -82,9 +85,17 @@ impl Up {
         outcome
     }
 
-    async fn start_and_watch(&self, site: &Site, children: &mut Children) -> anyhow::Result<()> {
+    async fn start_and_watch(
+        &self,
+        site: &Site,
+        children: &mut Children,
+        left_out: Option<&str>,
+    ) -> anyhow::Result<()> {
         say("building");
         site.build().await?;
+        if let Some(why) = left_out {
+            say(format_args!("layer 4 is left out: {why}"));
+        }
         let taken = servers::taken(self.listen, self.page, !self.no_samples);
         ensure!(taken.is_empty(), "cannot start:\n  {}", taken.join("\n  "));
         say(format_args!("starting; logs are in {}", site.show(&site.records().logs)));
@@ -97,7 +108,7 @@ impl Up {
         self.wait_for_controller(site, children).await?;
         site.enroll().await?;
         for agent in site.agents() {
-            children.start(agent)?;
+            children.start(site.agent(agent))?;
         }
         self.configure(site).await?;
         let (seen, missing) = wait_for_services(site, children).await?;
@@ -142,7 +153,7 @@ impl Up {
                 ));
                 return Ok(());
             }
-            None => site.example(),
+            None => site.first_document()?,
         };
         say(format_args!("applying {}", site.show(&document)));
         let arguments = ["apply".as_ref(), "-f".as_ref(), document.as_os_str()];
@@ -165,10 +176,18 @@ async fn wait_for_services(
                 watch_for_controller(site, ended)?;
                 continue;
             }
-            seen = site.overview() => seen?,
+            seen = site.overview() => seen,
         };
-        let missing = seen.missing();
-        if missing.is_empty() || seen.is_hopeless() || clock::monotonic() > give_up {
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(why) if clock::monotonic() > give_up => return Err(why),
+            Err(_) => {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+        };
+        let missing = seen.missing(site.agents());
+        if missing.is_empty() || seen.is_hopeless(site.agents()) || clock::monotonic() > give_up {
             return Ok((seen, missing));
         }
         tokio::time::sleep(LOOK).await;

@@ -96,23 +96,23 @@ impl Service {
 }
 
 impl Overview {
-    /// What is not as it should be, a line each; nothing when all is well.
-    pub(super) fn missing(&self) -> Vec<String> {
-        self.missing_agents().chain(self.rows.iter().filter_map(Row::missing)).collect()
+    /// What is not as it should be, a line each; nothing when all is well. `agents` are to report.
+    pub(super) fn missing(&self, agents: &[&str]) -> Vec<String> {
+        self.missing_agents(agents).chain(self.rows.iter().filter_map(Row::missing)).collect()
     }
 
     /// Whether waiting longer cannot help: the agents know everything, and what is not up is
     /// refused by one of them or in want of one that does not run here.
-    pub(super) fn is_hopeless(&self) -> bool {
+    pub(super) fn is_hopeless(&self, agents: &[&str]) -> bool {
         let mut left = self.rows.iter().filter(|row| !row.is_settled()).peekable();
-        let settled = self.missing_agents().next().is_none();
+        let settled = self.missing_agents(agents).next().is_none();
         settled && left.peek().is_some() && left.all(Row::is_hopeless)
     }
 
-    fn missing_agents(&self) -> impl Iterator<Item = String> {
-        ["agent-l7", "healthd"].into_iter().filter_map(|wanted| {
+    fn missing_agents(&self, agents: &[&str]) -> impl Iterator<Item = String> {
+        agents.iter().filter_map(|wanted| {
             let mut known = self.appliances.iter().flat_map(|appliance| &appliance.agents);
-            match known.find(|agent| agent.agent == wanted) {
+            match known.find(|agent| agent.agent == *wanted) {
                 Some(agent) if agent.connected && agent.current => None,
                 Some(agent) if agent.connected => Some(format!("{wanted} is behind")),
                 _ => Some(format!("{wanted} does not report")),
@@ -186,6 +186,8 @@ fn last(name: &str) -> &str {
 mod tests {
     use super::*;
 
+    const AGENTS: [&str; 2] = ["agent-l7", "healthd"];
+
     fn overview(status: &str, server: &str) -> Overview {
         let text = format!(
             r#"{{"clusters": [{{"name": "clusters/main"}}],
@@ -203,23 +205,24 @@ mod tests {
     #[test]
     fn all_well_means_nothing_missing() {
         let up = overview(r#"{"state": "UP", "healthyCount": 1}"#, r#"{"state": "SERVING"}"#);
-        assert_eq!(up.missing(), [""; 0]);
-        assert!(!up.is_hopeless());
+        assert_eq!(up.missing(&AGENTS), [""; 0]);
+        assert!(!up.is_hopeless(&AGENTS));
         let drained = overview(r#"{"state": "DEGRADED"}"#, r#"{"state": "DRAINING"}"#);
-        assert_eq!(drained.missing(), [""; 0]);
+        assert_eq!(drained.missing(&AGENTS), [""; 0]);
     }
 
     #[test]
     fn what_is_missing_is_said_with_its_cause() {
         let failed = r#"{"state": "FAILED", "lastCheck": "connection refused in 0 ms"}"#;
         let down = overview(r#"{"state": "DOWN"}"#, failed);
-        assert_eq!(down.missing(), ["hl7 is down: hl71 connection refused in 0 ms"]);
+        assert_eq!(down.missing(&AGENTS), ["hl7 is down: hl71 connection refused in 0 ms"]);
         let early = overview("{}", "{}");
-        assert_eq!(early.missing(), ["hl7 is unknown: hl71 is not checked yet"]);
+        assert_eq!(early.missing(&AGENTS), ["hl7 is unknown: hl71 is not checked yet"]);
         assert_eq!(
-            Overview::default().missing(),
+            Overview::default().missing(&AGENTS),
             ["agent-l7 does not report", "healthd does not report"]
         );
+        assert_eq!(down.missing(&["agent-l4"])[0], "agent-l4 does not report");
     }
 
     #[test]
@@ -229,11 +232,14 @@ mod tests {
                 "rejections": [{"agent": "agent-l7", "message": "the port is taken"}]}"#,
             "{}",
         );
-        assert!(refused.is_hopeless());
+        assert!(refused.is_hopeless(&AGENTS));
         let message = r#"{"state": "NOT_IN_FORCE", "message": "not in force: no agent-l4"}"#;
         let layer4 = overview(message, r#"{"state": "FAILED"}"#);
-        assert!(layer4.is_hopeless());
-        assert_eq!(layer4.missing(), ["hl7 is not in force: no agent-l4"]);
-        assert_eq!(refused.missing(), ["hl7 is not in force: agent-l7 refuses: the port is taken"]);
+        assert!(layer4.is_hopeless(&AGENTS));
+        assert_eq!(layer4.missing(&AGENTS), ["hl7 is not in force: no agent-l4"]);
+        assert_eq!(
+            refused.missing(&AGENTS),
+            ["hl7 is not in force: agent-l7 refuses: the port is taken"]
+        );
     }
 }

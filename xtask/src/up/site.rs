@@ -12,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use tokio::process::Command;
 
 use super::children::{Program, Records};
+use super::layer4;
 use super::overview::Overview;
 use crate::say;
 use crate::workspace::Workspace;
@@ -28,13 +29,21 @@ pub(super) struct Listens {
     pub(super) page: SocketAddr,
 }
 
+/// How a site is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    pub(super) release: bool,
+    pub(super) listens: Listens,
+    /// Whether agent-l4 runs as well.
+    pub(super) layer4: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Site {
     dir: PathBuf,
     workspace: Workspace,
-    release: bool,
     binaries: PathBuf,
-    listens: Listens,
+    setup: Setup,
     /// Locked for as long as this program runs.
     _lock: File,
 }
@@ -44,8 +53,7 @@ impl Site {
     pub(super) fn open(
         workspace: Workspace,
         dir: Option<&Path>,
-        release: bool,
-        listens: Listens,
+        setup: Setup,
     ) -> anyhow::Result<Self> {
         let dir = match dir {
             Some(dir) => std::path::absolute(dir)?,
@@ -53,8 +61,8 @@ impl Site {
         };
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let lock = lock(&dir)?;
-        let binaries = workspace.target.join(if release { "release" } else { "debug" });
-        let site = Self { dir, workspace, release, binaries, listens, _lock: lock };
+        let binaries = workspace.target.join(if setup.release { "release" } else { "debug" });
+        let site = Self { dir, workspace, binaries, setup, _lock: lock };
         let length = site.feed().as_os_str().len();
         ensure!(
             length <= SOCKET_PATH,
@@ -92,6 +100,18 @@ impl Site {
         self.workspace.root.join("examples").join("loopback.yaml")
     }
 
+    /// The example as it is applied here: with layer 4, one service more.
+    pub(super) fn first_document(&self) -> anyhow::Result<PathBuf> {
+        let example = self.example();
+        if !self.setup.layer4 {
+            return Ok(example);
+        }
+        let text = fs::read_to_string(&example).context("reading the example")?;
+        let path = self.dir.join("loopback-and-layer4.yaml");
+        fs::write(&path, text + layer4::SERVICE).context("writing the example")?;
+        Ok(path)
+    }
+
     pub(super) fn xtask(&self) -> PathBuf {
         self.binaries.join("xtask")
     }
@@ -105,7 +125,7 @@ impl Site {
 
     pub(super) async fn build(&self) -> anyhow::Result<()> {
         let mut build = self.workspace.cargo(&["build", "--workspace", "--bins"]);
-        build.args(self.release.then_some("--release"));
+        build.args(self.setup.release.then_some("--release"));
         let status = Command::from(build).stdin(Stdio::null()).kill_on_drop(true).status().await;
         ensure!(status.context("starting cargo")?.success(), "the build failed");
         Ok(())
@@ -114,30 +134,40 @@ impl Site {
     pub(super) fn controller(&self) -> Program {
         let arguments: Vec<OsString> = vec![
             "--listen".into(),
-            self.listens.controller.to_string().into(),
+            self.setup.listens.controller.to_string().into(),
             "--page".into(),
-            self.listens.page.to_string().into(),
+            self.setup.listens.page.to_string().into(),
             "--state".into(),
             self.dir.join(CONTROLLER).into(),
         ];
         self.program(CONTROLLER, "gantry-controller", arguments)
     }
 
-    /// The agents of the appliance; healthd first, for it tells the others.
-    pub(super) fn agents(&self) -> [Program; 2] {
-        ["healthd", "agent-l7"].map(|name| {
-            let arguments: Vec<OsString> = vec![
-                "--controller".into(),
-                self.url().into(),
-                "--identity".into(),
-                self.identity().into(),
-                "--state".into(),
-                self.appliance().join(name).into(),
-                "--feed".into(),
-                self.feed().into(),
-            ];
-            self.program(name, &format!("gantry-{name}"), arguments)
-        })
+    /// The agents of the appliance, by name; healthd first, for it tells the others.
+    pub(super) fn agents(&self) -> &'static [&'static str] {
+        if self.setup.layer4 {
+            &["healthd", "agent-l4", "agent-l7"]
+        } else {
+            &["healthd", "agent-l7"]
+        }
+    }
+
+    pub(super) fn agent(&self, name: &str) -> Program {
+        let mut arguments: Vec<OsString> = vec![
+            "--controller".into(),
+            self.url().into(),
+            "--identity".into(),
+            self.identity().into(),
+            "--state".into(),
+            self.appliance().join(name).into(),
+            "--feed".into(),
+            self.feed().into(),
+        ];
+        if name != "agent-l7" {
+            // Where healthd gets its ways through real servers.
+            arguments.extend(["--control".into(), self.control().into()]);
+        }
+        self.program(name, &format!("gantry-{name}"), arguments)
     }
 
     fn program(&self, name: &str, binary: &str, arguments: Vec<OsString>) -> Program {
@@ -209,18 +239,23 @@ impl Site {
 
     /// Takes away what is of no use once nothing runs.
     pub(super) fn close(&self) {
-        let _ = fs::remove_file(self.feed());
+        if self.setup.layer4 {
+            layer4::take_away(&self.appliance().join("agent-l4")).iter().for_each(say);
+        }
+        for socket in [self.feed(), self.control()] {
+            let _ = fs::remove_file(socket);
+        }
         let _ = fs::remove_dir(self.records().pids);
     }
 
     /// Where this machine reaches the controller.
     fn url(&self) -> String {
-        format!("https://{}", reached(self.listens.controller))
+        format!("https://{}", reached(self.setup.listens.controller))
     }
 
     /// Where this machine's browser reaches the page.
     pub(super) fn page(&self) -> String {
-        format!("https://{}/", reached(self.listens.page))
+        format!("https://{}/", reached(self.setup.listens.page))
     }
 
     /// The page's first password, if the controller has just made it: it shows it once.
@@ -240,6 +275,10 @@ impl Site {
 
     fn feed(&self) -> PathBuf {
         self.appliance().join("health.sock")
+    }
+
+    fn control(&self) -> PathBuf {
+        self.appliance().join("l4.sock")
     }
 }
 
@@ -286,28 +325,28 @@ mod tests {
         Workspace { root: "/w".into(), target: "/w/target".into(), packages: Vec::new() }
     }
 
-    fn listens() -> Listens {
+    fn setup() -> Setup {
         let [controller, page] = [7443, 7444].map(|port| (Ipv4Addr::UNSPECIFIED, port).into());
-        Listens { controller, page }
+        Setup { release: false, listens: Listens { controller, page }, layer4: false }
     }
 
     #[test]
     fn one_folder_is_for_one() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Site::open(workspace(), Some(dir.path()), false, listens()).unwrap();
+        let first = Site::open(workspace(), Some(dir.path()), setup()).unwrap();
         assert_eq!(first.url(), "https://127.0.0.1:7443");
         assert_eq!(first.page(), "https://127.0.0.1:7444/");
-        let second = Site::open(workspace(), Some(dir.path()), false, listens()).unwrap_err();
+        let second = Site::open(workspace(), Some(dir.path()), setup()).unwrap_err();
         let expected = format!("(process {})", std::process::id());
         assert!(second.to_string().contains(&expected), "{second}");
         drop(first);
-        Site::open(workspace(), Some(dir.path()), false, listens()).unwrap();
+        Site::open(workspace(), Some(dir.path()), setup()).unwrap();
     }
 
     #[test]
     fn a_folder_too_deep_for_a_socket_is_refused() {
         let dir = tempfile::tempdir().unwrap().path().join("d".repeat(100));
-        let refused = Site::open(workspace(), Some(&dir), false, listens()).unwrap_err();
+        let refused = Site::open(workspace(), Some(&dir), setup()).unwrap_err();
         assert!(refused.to_string().contains("shorter --dir"), "{refused}");
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anstyle::{AnsiColor, Style};
 
 use super::children::{Children, Ended, Program, tail};
+use super::layer4;
 use super::overview::Overview;
 use super::site::{CONTROLLER, Site};
 use crate::say;
@@ -13,6 +14,8 @@ use crate::workspace::find_program;
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
+/// Where the example has its viewers.
+const VIEWER: &str = "127.12.1.160";
 const HEAD: Style = Style::new().bold();
 
 /// Everything that somebody wants to know who has just started it.
@@ -42,8 +45,11 @@ pub(super) fn ready(
     say(format_args!("{HEAD}Processes{HEAD:#}\n{}", processes(children)));
     say(format_args!(
         "{HEAD}In another terminal{HEAD:#}, in this folder:\n\n{}",
-        typed(site, samples && has_example(seen))
+        typed(site, samples && has_service(seen, VIEWER))
     ));
+    if site.agents().contains(&"agent-l4") && has_service(seen, layer4::ADDRESS) {
+        say(format_args!("{HEAD}Layer 4{HEAD:#} is carried by the kernel:\n\n{}", in_kernel(site)));
+    }
 }
 
 /// Where the page is, and how to get in.
@@ -66,10 +72,9 @@ fn page(site: &Site) -> String {
     text
 }
 
-/// Whether the example's services are there: another configuration has other addresses.
-fn has_example(seen: &Overview) -> bool {
-    let viewer = "127.12.1.160";
-    seen.rows.iter().any(|row| row.service.listener.address == viewer)
+/// Whether a service of the example is there: another configuration has other addresses.
+fn has_service(seen: &Overview, address: &str) -> bool {
+    seen.rows.iter().any(|row| row.service.listener.address == address)
 }
 
 fn services(seen: &Overview) -> String {
@@ -125,6 +130,15 @@ fn typed(site: &Site, example: bool) -> String {
     text
 }
 
+fn in_kernel(site: &Site) -> String {
+    format!(
+        "  storescu -aec PACS {} 11112 +sd {}\n  gantry get connections dicom-layer4\n  gantry get \
+         persistence dicom-layer4\n  gantry describe main/lb1          the kernel settings it has made\n",
+        layer4::ADDRESS,
+        site.show(&site.images()),
+    )
+}
+
 /// For an `export` that goes on to hold in other folders.
 fn from_here(site: &Site, path: &Path) -> String {
     let short = site.show(path);
@@ -151,6 +165,9 @@ fn meaning(name: &str) -> &'static str {
     match name {
         CONTROLLER => "Traffic and health checks go on; nothing can be changed or shown.",
         "agent-l7" => "No virtual service is open until it is back.",
+        "agent-l4" => {
+            "Layer 4 traffic goes on in the kernel; a server that fails stays in it until it is back."
+        }
         "healthd" => "Traffic goes on with the last verdicts; no server is checked.",
         _ => "The other real server gets its clients.",
     }
