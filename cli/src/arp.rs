@@ -38,6 +38,8 @@ struct Case<'a> {
     /// `104 and 11112 (TCP)`
     ports: String,
     way: Way,
+    /// The port that the check has of its own, which stands in the way of one through the address.
+    check_port: bool,
     /// By whether packets come to them over IPv4.
     servers: BTreeMap<bool, Vec<&'a v1::RealServer>>,
 }
@@ -93,7 +95,9 @@ pub(crate) fn advice(
         },
     };
     let id = names::last(&service.name);
-    let case = Case { id, address, ports, way, servers: by_family(servers, address) };
+    let check_port = service.health_check.as_ref().is_some_and(|check| check.port != 0);
+    let servers = by_family(servers, address);
+    let case = Case { id, address, ports, way, check_port, servers };
     case.introduce(&mut text);
     match system.unwrap_or(System::Linux) {
         System::Linux => linux::advise(&mut text, &case),
@@ -222,11 +226,12 @@ They are answered to the client directly. So on each real server
     /// How to see that it works.
     fn check(&self, text: &mut String, udp: bool) {
         let Self { id, address, .. } = self;
+        let no_port = if self.check_port { " health_check.port=" } else { "" };
         let _ = write!(text, "\nHow to check that it works\n");
         if !udp {
             let _ = write!(
                 text,
-                "  gantry set {id} health_check.through_virtual_address=true
+                "  gantry set {id} health_check.through_virtual_address=true{no_port}
   gantry get rs {id}
       From then on healthd asks by way of {address}, as clients do (agent-l4 has to run): a real
       server that does not take traffic for it is shown as failed, and gets no clients.

@@ -36,6 +36,8 @@ mod layer4_bed;
 mod layer4_client;
 #[path = "layer4/layer4_end.rs"]
 mod layer4_end;
+#[path = "layer4/layer4_guide.rs"]
+mod layer4_guide;
 #[path = "layer4/layer4_machine.rs"]
 mod layer4_machine;
 #[path = "layer4/layer4_method.rs"]
@@ -57,6 +59,7 @@ fn trials() -> Vec<Trial> {
         layer4_machine::trials(),
         layer4_show::trials(),
         layer4_reference::trials(),
+        layer4_guide::trials(),
     ];
     all.into_iter().flatten().collect()
 }

@@ -16,11 +16,12 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 19] = [
+const NEEDS: [Need; 20] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
     Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
     Need { package: "iproute2", program: "ip", why: "network namespaces" },
+    Need { package: "iputils-arping", program: "arping", why: "asks who has an address" },
     Need { package: "openssl", program: "openssl", why: "certificates from another house" },
     Need { package: "sqlite3", program: "sqlite3", why: "reads a database without Gantry" },
     Need { package: "util-linux", program: "nsenter", why: "disks that are full or read-only" },

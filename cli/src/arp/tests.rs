@@ -58,6 +58,14 @@ fn direct_routing_on_every_system() {
     }
 }
 
+/// The controller refuses a check through the address that has a port of its own.
+#[test]
+fn a_check_through_the_address_has_no_port_of_its_own() {
+    let dr = "layer4: {method: DR}\nhealthCheck: {port: 104}";
+    let text = told("10.12.1.100", dr, V4, None);
+    assert!(text.contains(".through_virtual_address=true health_check.port=\n"), "{text}");
+}
+
 #[test]
 fn tunnels_come_out_where_their_wrapping_ends() {
     let linux = Some(System::Linux);

@@ -1,8 +1,7 @@
 //! The hospital of the reference deployment: its networks, its servers, and an appliance with a site.
 //!
 //! Servers are on 10.12.1.0/24, modalities on 10.12.2.0/24. The router, .1 on both, is everybody's
-//! gateway, except that of the XDS servers: that is the appliance lb1, 10.12.1.10. The appliance has one
-//! arm, to the servers, or a second one, 10.12.2.10, by which the modalities then send to the servers.
+//! gateway. The appliance lb1, 10.12.1.10, has one arm, to the servers, or a second one, 10.12.2.10, by which the modalities then send to the servers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -34,21 +33,24 @@ struct Archive {
 const SERVERS: [(&str, &[u8]); 6] = [
     ("dicom1", &[110]),
     ("dicom2", &[111]),
-    ("apps1", &[130, 170]),
-    ("apps2", &[131, 171]),
+    ("apps1", &[130, 170, 190]),
+    ("apps2", &[131, 171, 191]),
     ("xds1", &[150, 152]),
     ("xds2", &[151, 153]),
 ];
 /// Who answers in a [`Server`]'s greeting, on which host, at which ports.
-const PLAIN: [(&str, &str, &[u16]); 6] = [
+const PLAIN: [(&str, &str, &[u16]); 8] = [
     ("hl71", "apps1", &[2575]),
     ("hl72", "apps2", &[2575]),
     ("viewer1", "apps1", &[443]),
     ("viewer2", "apps2", &[443]),
+    ("arr1", "apps1", &[6514]),
+    ("arr2", "apps2", &[6514]),
     ("xds1", "xds1", &[17035]),
     ("xds2", "xds2", &[17035]),
 ];
-const APPLIANCE: &str = "10.12.1.10";
+/// Where the operator keeps documents.
+pub(crate) const OPERATOR: &str = "operator";
 /// Addresses of the modality ct1.
 const MODALITY: [&str; 6] = [
     "10.12.2.110/24",
@@ -84,12 +86,20 @@ impl Hospital {
         Self { servers, archives: Mutex::default(), site, runtime, lab }
     }
 
-    pub(crate) fn lab(&self) -> &Lab {
-        &self.lab
+    /// What real servers need for [`examples/reference.yaml`](../../../examples/reference.yaml).
+    pub(crate) fn prepare_servers(&self) {
+        for archive in ["dicom1", "dicom2"] {
+            self.lab.real_server_for(archive, [10, 12, 1, 100].into());
+        }
+        for registry in ["xds1", "xds2"] {
+            self.node(registry).ip(&["route replace default via 10.12.1.10"]);
+        }
     }
 
+    /// A host by its name, or by that of what serves there.
     pub(crate) fn node(&self, name: &str) -> &Node {
-        self.lab.node(name)
+        let host = PLAIN.iter().find(|(server, ..)| *server == name).map(|(_, host, _)| *host);
+        self.lab.node(host.unwrap_or(name))
     }
 
     /// Has the site do something, inside lb1.
@@ -104,17 +114,20 @@ impl Hospital {
         self.site(async |site| site.gantry(arguments).await)
     }
 
-    /// Types into the operator's shell on the appliance, in a folder that stays.
+    /// Types into the operator's shell on the appliance, in the folder [`OPERATOR`] of the site.
     pub(crate) fn shell(&self, text: &str) -> Ran {
         self.site(async |site| {
             let gantry = binary("gantry");
-            let [folder, identity] = [gantry.parent().unwrap(), &site.operator()].map(quoted);
+            let operator = site.operator();
+            let [folder, identity] =
+                [gantry.parent().unwrap(), &operator].map(|path| path.to_str().unwrap());
             let text = format!(
-                "export PATH={folder}:$PATH GANTRY_CONTROLLER={} GANTRY_IDENTITY={identity}\n{text}",
+                "set -e\nexport PATH='{folder}':$PATH\nexport GANTRY_CONTROLLER={} \
+                 GANTRY_IDENTITY='{identity}'\n{text}",
                 site.url
             );
             let bash = program("bash", "bash");
-            gantry_tests::process::run(&bash, ["-c", &text], &site.folder("operator")).await
+            gantry_tests::process::run(&bash, ["-c", &text], &site.folder(OPERATOR)).await
         })
     }
 
@@ -227,12 +240,7 @@ fn networks() -> LabBuilder {
     for (name, hosts) in SERVERS {
         let addresses: Vec<_> = hosts.iter().map(|host| format!("10.12.1.{host}/24")).collect();
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
-        let gateway = if name.starts_with("xds") { APPLIANCE } else { "10.12.1.1" };
-        lab = lab.node(name, &[("servers", &addresses)]).route(name, "default", gateway);
+        lab = lab.node(name, &[("servers", &addresses)]).route(name, "default", "10.12.1.1");
     }
     lab
-}
-
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.to_str().unwrap())
 }

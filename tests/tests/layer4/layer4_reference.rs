@@ -31,9 +31,7 @@ fn reference() -> &'static Hospital {
     static HOSPITAL: OnceLock<Hospital> = OnceLock::new();
     HOSPITAL.get_or_init(|| {
         let hospital = Hospital::two_arms();
-        for archive in ["dicom1", "dicom2"] {
-            hospital.lab().real_server_for(archive, [10, 12, 1, 100].into());
-        }
+        hospital.prepare_servers();
         hospital.start_archives();
         let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/reference.yaml");
         let document = document.to_str().unwrap();
