@@ -21,7 +21,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         layer4_balance_the_fallback_serves_when_no_other_does,
         layer4_balance_a_full_server_gets_no_more_clients,
         layer4_balance_hashed_clients_of_a_failed_server_go_elsewhere,
-        layer4_balance_hundreds_of_servers_of_one_service_are_held,
     ]
 }
 
@@ -201,28 +200,4 @@ fn layer4_balance_hashed_clients_of_a_failed_server_go_elsewhere() {
     stand.eventually("its clients are served by the other", || {
         of_first.iter().all(|last| who(*last).is_ok_and(|name| name == "rs2")).then_some(())
     });
-}
-
-fn layer4_balance_hundreds_of_servers_of_one_service_are_held() {
-    let stand = Stand::two_arm();
-    let vip = stand.vip();
-    let servers = (0..300).map(|at| {
-        let address = format!("10.77.{}.{}", 1 + at / 250, 1 + at % 250);
-        let endpoint = Some(pb::Endpoint { address, port: 0 });
-        pb::RealServer { name: format!("a{at}"), endpoint, ..Default::default() }
-    });
-    let service = stand.serve(vip, layer4(Method::Nat), servers.collect());
-    let count = || {
-        let listed = stand.ipvsadm("-Ln");
-        let after = listed.lines().skip_while(|line| !line.contains(&service.at().to_string()));
-        after.skip(1).take_while(|line| line.trim_start().starts_with("->")).count()
-    };
-    assert_eq!(count(), 300);
-    stand.eventually("it was looked at whole", || {
-        (service.status().active_connections == 0).then_some(())
-    });
-    let id = service.id.clone();
-    let events =
-        stand.site(async move |site| site.events(&gantry_tests::site::service_name(&id)).await);
-    assert!(events.iter().all(|event| event.r#type != "DRIFT_REPAIRED"), "{events:?}");
 }
