@@ -82,10 +82,15 @@ fn layer4_show_which_clients_are_remembered() {
         let list = |client: &str| {
             let (parent, client) =
                 (gantry_tests::site::service_name(&service.id), client.to_owned());
-            stand.site(async move |site| {
-                let request = pb::ListPersistenceEntriesRequest { parent, client, page_size: 0 };
-                site.balancer().list_persistence_entries(request).await.unwrap().into_inner()
-            })
+            let answer = stand.ask("the clients are listed", async |site| {
+                let request = pb::ListPersistenceEntriesRequest {
+                    parent: parent.clone(),
+                    client: client.clone(),
+                    page_size: 0,
+                };
+                site.balancer().list_persistence_entries(request).await
+            });
+            answer.unwrap().into_inner()
         };
         let all = list("");
         assert_eq!((all.entries.len(), all.total_size), (2, 2), "{all:?}");
@@ -109,10 +114,11 @@ fn layer4_show_which_connections_there_are() {
     let service = stand.serve(vip, layer4(Method::Nat), vec![real("rs1", vip)]);
     let _held = stand.connect_from(207, service.at()).unwrap();
     let parent = gantry_tests::site::service_name(&service.id);
-    let listed = stand.site(async move |site| {
-        let request = pb::ListConnectionsRequest { parent, ..Default::default() };
-        site.balancer().list_connections(request).await.unwrap().into_inner()
+    let listed = stand.ask("the connections are listed", async |site| {
+        let request = pb::ListConnectionsRequest { parent: parent.clone(), ..Default::default() };
+        site.balancer().list_connections(request).await
     });
+    let listed = listed.unwrap().into_inner();
     let one = &listed.connections[0];
     assert_eq!(listed.total_size, 1);
     assert!(one.client.starts_with("10.78.0.207:"), "{one:?}");
@@ -129,11 +135,12 @@ fn layer4_show_that_the_kernel_forgets_no_single_client() {
     let vip = stand.vip();
     let service = stand.serve(vip, persistent(layer4(Method::Nat)), vec![real("rs1", vip)]);
     let parent = gantry_tests::site::service_name(&service.id);
-    let refused = stand.site(async move |site| {
-        let client = "10.78.0.201".to_owned();
+    let refused = stand.ask("the client is to be forgotten", async |site| {
+        let (parent, client) = (parent.clone(), "10.78.0.201".to_owned());
         let request = pb::DeletePersistenceEntryRequest { parent, client, ..Default::default() };
-        site.balancer().delete_persistence_entry(request).await.unwrap_err()
+        site.balancer().delete_persistence_entry(request).await
     });
+    let refused = refused.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains("drain its real server"), "{}", refused.message());
 }

@@ -193,6 +193,22 @@ impl Stand {
         self.node("lb1").run("ipvsadm", &arguments).output()
     }
 
+    /// Asks the site for what an agent has to be asked for. On an emulated machine it may be too busy to
+    /// answer in time; then it is asked again.
+    pub(crate) fn ask<T: Send>(
+        &self,
+        what: &str,
+        mut ask: impl AsyncFnMut(&mut Site) -> Result<T, tonic::Status> + Send,
+    ) -> Result<T, tonic::Status> {
+        self.site(async |site| {
+            eventually(what, async || match ask(site).await {
+                Err(status) if status.code() == tonic::Code::DeadlineExceeded => None,
+                answer => Some(answer),
+            })
+            .await
+        })
+    }
+
     /// Waits until something is so in lb1.
     pub(crate) fn eventually<T: Send>(
         &self,
