@@ -45,6 +45,17 @@ pub struct Form {
     pub checked_through: bool,
 }
 
+impl Form {
+    /// Whether `other` asks the same of the machine beside IPVS and the rules of nft.
+    pub fn needs_the_same(&self, other: &Self) -> bool {
+        self.addresses == other.addresses
+            && self.method == other.method
+            && self.idle_timeout == other.idle_timeout
+            && self.protocol == other.protocol
+            && self.checked_through == other.checked_through
+    }
+}
+
 /// A virtual address, and the interface that is to bring it up, if somebody said which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {

@@ -257,7 +257,7 @@ impl<K: Kernel> Director<K> {
             name.is_none_or(|name| !given.contains(&name) || self.services.contains_key(&name))
         };
         for (key, service) in self.table.held_for(&self.owned) {
-            if left(&service) && !self.claims.contains_key(&key) {
+            if !self.claims.contains_key(&key) && left(&service) {
                 info!(%key, service, "taking out what was left over");
                 draft.keys.insert(key);
             }

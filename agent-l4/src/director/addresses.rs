@@ -19,6 +19,8 @@ use crate::owned::{Owned, Thing};
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     users: BTreeMap<IpAddr, BTreeMap<ServiceName, Address>>,
+    /// The same by service.
+    wanted: BTreeMap<ServiceName, Vec<IpAddr>>,
     up: BTreeMap<IpAddr, Place>,
     /// Those that were owned when the agent started, with the service each was for.
     owned: BTreeMap<IpAddr, String>,
@@ -48,13 +50,18 @@ impl Addresses {
         for wanted in addresses {
             self.users.entry(wanted.address).or_default().insert(name.clone(), wanted.clone());
         }
+        let addresses = addresses.iter().map(|wanted| wanted.address);
+        self.wanted.insert(name.clone(), addresses.collect());
     }
 
     pub(super) fn leave(&mut self, name: &ServiceName) {
-        for users in self.users.values_mut() {
+        for address in self.wanted.remove(name).unwrap_or_default() {
+            let Some(users) = self.users.get_mut(&address) else { continue };
             users.remove(name);
+            if users.is_empty() {
+                self.users.remove(&address);
+            }
         }
-        self.users.retain(|_, users| !users.is_empty());
     }
 
     /// Addresses from before the start that nobody wants, and the service each was for.
@@ -135,9 +142,18 @@ impl<K: Kernel> Director<K> {
                 return;
             }
         };
-        for wanted in wanted {
-            if let Err(rejection) = self.bring_up_one(&wanted, &interfaces, now) {
-                self.blame_users(&wanted, &rejection, outcomes);
+        let mut missing = Vec::new();
+        for wanted in &wanted {
+            match self.find_place(wanted, &interfaces, now) {
+                Ok(place) => missing.extend(place.map(|interface| (wanted, interface))),
+                Err(rejection) => self.blame_users(wanted, &rejection, outcomes),
+            }
+        }
+        let noted = self.own_addresses(&missing);
+        for (wanted, interface) in missing {
+            let done = noted.clone().and_then(|()| self.bring_up_one(wanted, interface, now));
+            if let Err(rejection) = done {
+                self.blame_users(wanted, &rejection, outcomes);
             }
         }
     }
@@ -154,38 +170,56 @@ impl<K: Kernel> Director<K> {
         }
     }
 
+    /// The interface to bring an address up on; none where it is in its place already.
+    fn find_place<'a>(
+        &mut self,
+        wanted: &Address,
+        interfaces: &'a [Interface],
+        now: Moment,
+    ) -> Result<Option<&'a Interface>, Rejection> {
+        let address = wanted.address;
+        if self.addresses.up.contains_key(&address) {
+            return place(wanted, interfaces).map(Some);
+        }
+        if let Some(holder) = holder(interfaces, address) {
+            let interface = holder.name.clone();
+            let ours = self.owned.has(&Thing::Address { address, interface: interface.clone() });
+            self.take_note(address, Place { index: holder.index, interface, ours }, now);
+            return Ok(None);
+        }
+        let failed = |trouble: crate::kernel::Trouble| trouble.rejection(wanted.field);
+        if self.kernel.is_local(address).map_err(failed)? {
+            let interface = "lo".to_owned();
+            self.addresses.up.insert(address, Place { index: 0, interface, ours: false });
+            return Ok(None);
+        }
+        place(wanted, interfaces).map(Some)
+    }
+
+    /// Notes as owned what is about to be brought up, all at once: each note waits for the disk.
+    fn own_addresses(&mut self, missing: &[(&Address, &Interface)]) -> Result<(), Rejection> {
+        let things = missing.iter().map(|(wanted, interface)| {
+            let address = wanted.address;
+            let service = self.addresses.users(&address).next().map(ToString::to_string);
+            let thing = Thing::Address { address, interface: interface.name.clone() };
+            (thing, service.unwrap_or_default())
+        });
+        let things = things.collect();
+        let noted = self.owned.add(things);
+        noted.map_err(|why| rejection("STATE_NOT_WRITTEN", "", rpc::causes(&why)))
+    }
+
     fn bring_up_one(
         &mut self,
         wanted: &Address,
-        interfaces: &[Interface],
+        interface: &Interface,
         now: Moment,
     ) -> Result<(), Rejection> {
         let address = wanted.address;
-        let failed = |trouble: crate::kernel::Trouble| trouble.rejection(wanted.field);
-        let before = self.addresses.up.get(&address).cloned();
-        if before.is_none() {
-            if let Some(holder) = holder(interfaces, address) {
-                let interface = holder.name.clone();
-                let ours =
-                    self.owned.has(&Thing::Address { address, interface: interface.clone() });
-                self.take_note(address, Place { index: holder.index, interface, ours }, now);
-                return Ok(());
-            }
-            if self.kernel.is_local(address).map_err(failed)? {
-                let interface = "lo".to_owned();
-                self.addresses.up.insert(address, Place { index: 0, interface, ours: false });
-                return Ok(());
-            }
-        }
-        let interface = place(wanted, interfaces)?;
-        let thing = Thing::Address { address, interface: interface.name.clone() };
-        let service = self.addresses.users(&address).next().map(ToString::to_string);
-        self.owned
-            .add(vec![(thing, service.unwrap_or_default())])
-            .map_err(|why| rejection("STATE_NOT_WRITTEN", "", rpc::causes(&why)))?;
-        self.kernel.add_address(interface.index, address).map_err(failed)?;
+        let added = self.kernel.add_address(interface.index, address);
+        added.map_err(|trouble| trouble.rejection(wanted.field))?;
         info!(%address, interface = interface.name, "virtual address is up");
-        if let Some(before) = before {
+        if let Some(before) = self.addresses.up.get(&address).cloned() {
             self.remove(address, &before);
         }
         let (index, name) = (interface.index, interface.name.clone());

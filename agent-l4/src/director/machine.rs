@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use gantry_model::name::ServiceName;
 use gantry_model::service::{Method, Protocol};
 use gantry_proto::v1;
 use gantry_runtime::rpc;
 use tracing::{info, warn};
 
-use super::{Director, Draft, Outcomes};
+use super::{Deployed, Director, Draft, Outcomes};
 use crate::desired::seconds;
 use crate::host::nft::{Listed, Rules};
 use crate::host::sysctl::{self, Needs, Outcome, Setting, Value};
@@ -48,6 +49,19 @@ impl<K: Kernel> Director<K> {
         }
         self.set_timeouts();
         others
+    }
+
+    /// Whether the services of a change need of the machine what they needed before, and have it. Then
+    /// there is no need to ask all the others too.
+    pub(super) fn is_settled(&self, draft: &Draft) -> bool {
+        let same = |(name, former): (&ServiceName, &Option<Deployed>)| {
+            let forms = former.as_ref().zip(self.services.get(name));
+            forms.is_some_and(|(former, now)| former.form.needs_the_same(&now.form))
+        };
+        let is_up = |address| self.addresses.up().contains_key(address);
+        self.machine.needs.is_some()
+            && draft.former.iter().all(same)
+            && draft.addresses.iter().all(is_up)
     }
 
     /// Makes settings what they should be, whoever has changed them.

@@ -20,7 +20,8 @@ impl<K: Kernel> Director<K> {
     /// Leads the machine to what the services want now, where `draft` touches it. Services that
     /// could not be put in force are added to `outcomes`, and are as they were before.
     pub(super) fn carry_out(&mut self, mut draft: Draft, outcomes: &mut Outcomes, now: Moment) {
-        let others = self.see_to_settings();
+        let settled = self.is_settled(&draft);
+        let others = !settled && self.see_to_settings();
         for (name, rejection) in self.build(&draft.keys) {
             self.put_back(&name, &mut draft);
             outcomes.insert(name, rejection);
@@ -30,7 +31,7 @@ impl<K: Kernel> Director<K> {
         }
         self.bring_up(&draft.addresses, outcomes, now);
         // Some are for the interfaces that addresses are on now, and some come with the rules.
-        if !self.see_to_settings() && others {
+        if !settled && !self.see_to_settings() && others {
             self.make_settings();
         }
         self.clear(&draft.keys);

@@ -53,9 +53,9 @@ pub(super) fn millis(took: Duration) -> String {
     format!("{:.1} ms", took.as_secs_f64() * 1e3)
 }
 
-/// How many times the median of `other` that of `one` is.
-pub(super) fn ratio(one: &Durations, other: &Durations) -> f64 {
-    one.median().as_secs_f64() / other.median().as_secs_f64()
+/// The median of `ours` as a multiple of that of `theirs`.
+pub(super) fn ratio(ours: &Durations, theirs: &Durations) -> f64 {
+    ours.median().as_secs_f64() / theirs.median().as_secs_f64()
 }
 
 /// Memory of a process that is in use now, in MiB.

@@ -42,12 +42,12 @@ pub(super) async fn measure(stage: &Stage, services: usize, rounds: usize) -> an
     say(format_args!("  keepalived, reload to kernel:   {}", reload.spread()));
     say(format_args!(
         "  ratio of the medians: {:.3} (promise: at most 0.02)",
-        ratio(reload, gantry)
+        ratio(gantry, reload)
     ));
     say(format_args!("\nreading all {services} services back, where nothing differs"));
     say(format_args!("  one pass of agent-l4:           {}", pass.spread()));
     say(format_args!("  ipvsadm --save --numeric:       {}", list.spread()));
-    say(format_args!("  ratio of the medians: {:.2}", ratio(list, pass)));
+    say(format_args!("  ratio of the medians: {:.2}", ratio(pass, list)));
     drop(bench);
     call(std::process::Command::new("ipvsadm").arg("--clear"))?;
     ip(None, &["link del front".to_owned()])

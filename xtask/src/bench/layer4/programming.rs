@@ -37,7 +37,7 @@ pub(super) async fn measure(stage: &Stage, services: usize, rounds: usize) -> an
     say(format_args!("  ipvsadm --restore:              {}", ipvsadm.spread()));
     say(format_args!(
         "  ratio of the medians: {:.2} (promise: at most 0.5)",
-        ratio(&ipvsadm, &gantry.whole)
+        ratio(&gantry.whole, &ipvsadm)
     ));
     Ok(())
 }

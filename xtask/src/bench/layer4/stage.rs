@@ -17,11 +17,14 @@ use gantry_runtime::tasks::Tasks;
 use super::net::Net;
 use super::peers;
 use crate::bench::rig::{Rig, Running};
+use crate::workspace::find_program;
 
 /// How long anything may take that is no measurement.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The appliance of every cluster.
 pub(super) const APPLIANCE: &str = "lb1";
+
+const PROGRAMS: [&str; 3] = ["gantry-agent-l4", "gantry-healthd", "xtask"];
 
 /// A controller on this namespace's loopback.
 #[derive(Debug)]
@@ -39,7 +42,14 @@ pub(super) struct Agent {
 
 impl Stage {
     pub(super) async fn set(target: &Path) -> anyhow::Result<Self> {
-        Ok(Self { rig: Rig::start(target).await? })
+        let stage = Self { rig: Rig::start(target).await? };
+        let own = PROGRAMS.map(|program| stage.rig.binary(program));
+        let peers = ["ip", "ipvsadm", "keepalived"].into_iter().filter_map(find_program);
+        // Into memory: whoever is first would wait for the disk.
+        for program in own.into_iter().chain(peers) {
+            std::fs::read(&program).with_context(|| program.display().to_string())?;
+        }
+        Ok(stage)
     }
 
     /// The cluster of so many services; made when it is asked for first.
