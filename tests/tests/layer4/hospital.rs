@@ -36,10 +36,10 @@ const SERVERS: [(&str, &[u8]); 6] = [
     ("apps1", &[130, 170, 190]),
     ("apps2", &[131, 171, 191]),
     ("xds1", &[150, 152]),
-    ("xds2", &[151, 153]),
+    ("xds2", &[151, 153, 172]),
 ];
 /// Who answers in a [`Server`]'s greeting, on which host, at which ports.
-const PLAIN: [(&str, &str, &[u16]); 8] = [
+const PLAIN: [(&str, &str, &[u16]); 9] = [
     ("hl71", "apps1", &[2575]),
     ("hl72", "apps2", &[2575]),
     ("viewer1", "apps1", &[443]),
@@ -48,6 +48,7 @@ const PLAIN: [(&str, &str, &[u16]); 8] = [
     ("arr2", "apps2", &[6514]),
     ("xds1", "xds1", &[17035]),
     ("xds2", "xds2", &[17035]),
+    ("notice", "xds2", &[443]),
 ];
 /// Where the operator keeps documents.
 pub(crate) const OPERATOR: &str = "operator";
