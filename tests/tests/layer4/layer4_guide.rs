@@ -47,7 +47,7 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
     let mut below_shell = false;
     while let Some(line) = lines.next() {
         let Some(kind) = line.strip_prefix("```") else {
-            heading = line.starts_with('#').then_some(line).unwrap_or(heading);
+            heading = if line.starts_with('#') { line } else { heading };
             below_shell &= line.is_empty();
             continue;
         };
@@ -227,9 +227,9 @@ fn layer4_guide_with_two_arms_does_what_it_says() {
     held.echoes().unwrap();
     assert_eq!(held.seen_as.to_string(), "10.12.2.111");
     // Drained and back, halted and back: both serve.
-    let by: BTreeSet<_> = (112..=115)
-        .map(|last| hospital.connect(last, registry).unwrap().arrived_at.to_string())
-        .collect();
+    let clients: Vec<_> =
+        (112..=115).map(|last| hospital.connect(last, registry).unwrap()).collect();
+    let by: BTreeSet<_> = clients.iter().map(|client| client.arrived_at).collect();
     assert_eq!(by.len(), 2, "{by:?}");
     // In failover mode all go to the first.
     for last in 110..=115 {
