@@ -180,7 +180,7 @@ fn check_arms(plan: &ServicePlan, interfaces: &[Interface]) -> Result<(), Reject
     let mut networks: Vec<_> = networks
         .filter(|held| Family::of(held.address) == family && held.prefix < host(held.address))
         .filter(|held| !matches!(held.address, IpAddr::V6(v6) if v6.is_unicast_link_local()))
-        .map(|held| network(held.address, held.prefix))
+        .map(|held| (route::network(held.address, held.prefix), held.prefix))
         .collect();
     networks.sort_unstable();
     networks.dedup();
@@ -202,19 +202,4 @@ fn check_arms(plan: &ServicePlan, interfaces: &[Interface]) -> Result<(), Reject
         }
         _ => Ok(()),
     }
-}
-
-/// The network of an address, by its first address.
-fn network(address: IpAddr, prefix: u8) -> (IpAddr, u8) {
-    let first = match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((u32::from(v4) & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((u128::from(v6) & mask).into())
-        }
-    };
-    (first, prefix)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use gantry_model::name::{ServerName, ServiceName};
+use gantry_model::service::Protocol;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::v1;
@@ -11,8 +12,8 @@ use gantry_runtime::agent::Ask;
 
 use crate::director::Director;
 use crate::host::connections::{self, Carried, Entry};
+use crate::host::route;
 use crate::ipvs::{DestinationKey, Family, ServiceKey};
-use gantry_model::service::Protocol;
 
 /// By what entries of one virtual service are known in the kernel's table.
 #[derive(Clone, Debug)]
@@ -89,7 +90,10 @@ fn list(
     lookup: &Lookup,
     (client, most, connections): (Option<IpAddr>, i32, bool),
 ) -> pb::Answer {
-    let client = client.map(|client| if connections { client } else { lookup.masked(client) });
+    // In place of a client the kernel remembers the network that counts as one.
+    let remembered =
+        |client| if connections { client } else { route::network(client, lookup.prefix) };
+    let client = client.map(remembered);
     let mut found: Vec<&Entry> = entries
         .iter()
         .filter(|entry| entry.template != connections && lookup.is_of(entry))
@@ -170,21 +174,6 @@ impl Lookup {
             state: entry.state.clone(),
             expires_in: Some(wire::duration_message(entry.expires)),
             appliance: String::new(),
-        }
-    }
-
-    /// The network that the kernel remembers in place of a client.
-    fn masked(&self, client: IpAddr) -> IpAddr {
-        let mask = |bits: u32, prefix: u8| bits - u32::from(prefix).min(bits);
-        match client {
-            IpAddr::V4(v4) => {
-                let mask = u32::MAX.checked_shl(mask(32, self.prefix)).unwrap_or(0);
-                IpAddr::V4((u32::from(v4) & mask).into())
-            }
-            IpAddr::V6(v6) => {
-                let mask = u128::MAX.checked_shl(mask(128, self.prefix)).unwrap_or(0);
-                IpAddr::V6((u128::from(v6) & mask).into())
-            }
         }
     }
 }

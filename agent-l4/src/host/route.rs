@@ -204,6 +204,21 @@ pub fn interface_for(interfaces: &[Interface], address: IpAddr) -> Option<&Inter
         .map(|(interface, _)| interface)
 }
 
+/// The network of `prefix` bits that an address is in, by its first address.
+pub fn network(address: IpAddr, prefix: u8) -> IpAddr {
+    let rest = |bits: u32| bits.saturating_sub(u32::from(prefix));
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(rest(32)).unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(rest(128)).unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
+}
+
 impl Held {
     /// Whether `address` is in the network that comes with this address. A host address has none.
     fn is_in_network_of(&self, address: IpAddr) -> bool {
