@@ -133,7 +133,7 @@ fn typed(site: &Site, example: bool) -> String {
 fn in_kernel(site: &Site) -> String {
     format!(
         "  storescu -aec PACS {} 11112 +sd {}\n  gantry get connections dicom-layer4\n  gantry get \
-         persistence dicom-layer4\n  gantry describe main/lb1          the kernel settings it has made\n",
+         persistence dicom-layer4\n  gantry describe appliances/lb1    the kernel settings it has made\n",
         layer4::ADDRESS,
         site.show(&site.images()),
     )
