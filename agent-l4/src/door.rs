@@ -23,7 +23,7 @@ use tracing::error;
 
 use self::entries::Lookup;
 use crate::director::{Director, Moment, View, Way};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, rejection};
 
 mod entries;
 
@@ -126,6 +126,8 @@ impl Shared {
             }
         }
         if inbox.stop {
+            // Who waits for an answer hears that none will come.
+            inbox.orders.clear();
             return None;
         }
         Some((std::mem::take(&mut inbox.orders), std::mem::take(&mut inbox.verdicts)))
@@ -136,18 +138,22 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Has the director do something and waits for its answer.
-    fn ask<T>(&self, order: impl FnOnce(SyncSender<T>) -> Order) -> T {
+    /// Has the director do something and waits for its answer; none when the process stops.
+    fn ask<T>(&self, order: impl FnOnce(SyncSender<T>) -> Order) -> Option<T> {
         let (reply, answer) = sync_channel(1);
-        self.change(|inbox| inbox.orders.push_back(order(reply)));
-        answer.recv().expect("the director answers until the process stops")
+        self.change(|inbox| {
+            if !inbox.stop {
+                inbox.orders.push_back(order(reply));
+            }
+        });
+        answer.recv().ok()
     }
 }
 
 impl Door {
     /// How to reach the virtual address of a server's service by way of that server. Blocks.
     pub fn way_to(&self, server: ServerName) -> Result<Way, Rejection> {
-        self.0.ask(|reply| Order::WayTo(server, reply))
+        self.0.ask(|reply| Order::WayTo(server, reply)).unwrap_or_else(|| Err(stopping()))
     }
 
     /// A TCP socket for that way, marked and bound.
@@ -155,6 +161,10 @@ impl Door {
         let way = self.way_to(server).map_err(|rejection| rejection.message)?;
         socket(way).map_err(|error| format!("the socket for the check cannot be made: {error}"))
     }
+}
+
+fn stopping() -> Rejection {
+    rejection("STOPPING", "", "agent-l4 is stopping")
 }
 
 fn socket(way: Way) -> std::io::Result<OwnedFd> {
@@ -183,12 +193,13 @@ impl Apply for Door {
         removed: &[ServiceName],
         plans: Vec<ServicePlan>,
     ) -> Vec<Result<(), Rejection>> {
-        let removed = removed.to_vec();
-        self.0.ask(|reply| Order::Change { removed, plans, reply })
+        let (removed, count) = (removed.to_vec(), plans.len());
+        let outcomes = self.0.ask(|reply| Order::Change { removed, plans, reply });
+        outcomes.unwrap_or_else(|| vec![Err(stopping()); count])
     }
 
     fn ailing(&mut self) -> Vec<(ServiceName, Rejection)> {
-        self.0.ask(Order::Ailing)
+        self.0.ask(Order::Ailing).unwrap_or_default()
     }
 }
 
@@ -212,7 +223,7 @@ impl Observe for Door {
     }
 
     fn answer(&self, ask: Ask) -> pb::Answer {
-        entries::answer(ask, |service| self.0.ask(|reply| Order::LookUp(service, reply)))
+        entries::answer(ask, |service| self.0.ask(|reply| Order::LookUp(service, reply)).flatten())
     }
 }
 

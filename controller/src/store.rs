@@ -170,6 +170,7 @@ impl Store {
         MIGRATIONS.run(&writer).await.map_err(|source| migrate_error(path, source))?;
         let reader = SqlitePoolOptions::new().max_connections(2);
         let reader = reader.connect_with(options.read_only(true)).await.map_err(failed)?;
+        rows::give_marks(&writer, &load::state(&reader).await?).await?;
         let state = load::state(&reader).await?;
         let newest = events::newest(&reader).await?;
         Ok(Self {

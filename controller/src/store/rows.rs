@@ -223,6 +223,24 @@ async fn free_mark(connection: &mut SqliteConnection) -> Result<Mark, StoreError
     Ok(found)
 }
 
+/// Gives marks to services that need one and were stored before there were any.
+pub(super) async fn give_marks(writer: &SqlitePool, state: &State) -> Result<(), StoreError> {
+    let bare = |service: &&Arc<Service>| service.mark.is_none() && service.config.needs_mark();
+    for service in state.services().filter(bare) {
+        let name = &service.config.name;
+        let mut connection = writer.acquire().await.map_err(writing(name))?;
+        let mark = free_mark(&mut connection).await?;
+        sqlx::query("UPDATE virtual_services SET mark = $1 WHERE cluster = $2 AND id = $3")
+            .bind(mark.get())
+            .bind(name.cluster.as_str())
+            .bind(name.service.as_str())
+            .execute(&mut *connection)
+            .await
+            .map_err(writing(name))?;
+    }
+    Ok(())
+}
+
 async fn delete_service(
     connection: &mut SqliteConnection,
     after: &mut State,

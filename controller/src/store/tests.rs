@@ -154,6 +154,19 @@ async fn a_mark_goes_with_its_service_and_one_is_given_when_it_comes_back() {
 }
 
 #[tokio::test]
+async fn services_from_before_there_were_marks_get_theirs_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir).await;
+    let made = Write::PutCluster { name: cluster(), label: String::new() };
+    let writes = vec![made, put_service("a", 104), put_marked("b", 200), put_marked("c", 300)];
+    write(&store, writes).await.unwrap();
+    let forget = sqlx::query("UPDATE virtual_services SET mark = NULL");
+    forget.execute(&*store.writer.lock().await).await.unwrap();
+    drop(store);
+    assert_eq!(marks(&open(&dir).await), [("b".to_owned(), 1), ("c".to_owned(), 2)]);
+}
+
+#[tokio::test]
 async fn marks_that_ran_out_at_the_top_are_found_below() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir).await;
