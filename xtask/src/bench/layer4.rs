@@ -53,7 +53,7 @@ pub(crate) struct Layer4 {
     #[arg(long, value_delimiter = ',', default_values_t = [1000, 5000])]
     services: Vec<usize>,
     /// How often a real server is killed
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 30)]
     kills: usize,
     /// Only this
     #[arg(long, value_enum)]
