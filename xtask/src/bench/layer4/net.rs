@@ -35,6 +35,10 @@ impl Net {
         Ok(net)
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
     /// Runs `ip` with these commands in it.
     pub(super) fn ip(&self, commands: &[String]) -> anyhow::Result<()> {
         ip(Some(&self.0), commands)

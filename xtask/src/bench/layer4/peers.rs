@@ -143,7 +143,8 @@ pub(super) struct Keepalived {
 
 impl Keepalived {
     pub(super) fn start(net: &Net, dir: &Path, config: &str) -> anyhow::Result<Self> {
-        let file = |name: &str| dir.join(name);
+        // One that was killed may have left its files.
+        let file = |name: &str| dir.join(format!("{}-{name}", net.name()));
         let path = file("keepalived.conf");
         std::fs::write(&path, config)?;
         let (process, checkers) = (file("keepalived.pid"), file("checkers.pid"));
