@@ -539,6 +539,17 @@ fn who_else_answers_for_a_virtual_address_is_found() {
 }
 
 #[test]
+fn with_no_address_to_watch_the_director_rests() {
+    let mut stand = Stand::new();
+    stand.put(plan("dicom", same)).unwrap();
+    stand.pass(Duration::from_secs(2));
+    stand.remove("dicom");
+    stand.look();
+    stand.pass(Duration::from_millis(1));
+    assert!(stand.director.next(stand.now()) > stand.now().at, "there is nothing to do now");
+}
+
+#[test]
 fn checks_reach_the_virtual_address_through_one_server() {
     let mut stand = Stand::new();
     let through = |service: &mut pb::VirtualService| {

@@ -15,7 +15,7 @@ use gantry_runtime::rpc;
 use tracing::{debug, warn};
 
 use super::{Director, Moment};
-use crate::host::route::Interface;
+use crate::host::route::{Interface, Neighbour};
 use crate::kernel::Kernel;
 
 /// What is to be said, and what was heard.
@@ -74,6 +74,19 @@ impl Watch {
         burst.into_iter().chain(self.next_round).min()
     }
 
+    /// There is no address to watch.
+    fn rest(&mut self) {
+        self.next_round = None;
+        self.bursts.clear();
+    }
+
+    /// What is due cannot be said now.
+    fn postpone(&mut self, now: Moment) {
+        for burst in self.bursts.values_mut() {
+            burst.due = burst.due.max(now.at + APART);
+        }
+    }
+
     /// Notes which links there are now.
     pub(super) fn see(&mut self, interfaces: &[Interface]) {
         for interface in interfaces {
@@ -85,16 +98,25 @@ impl Watch {
 impl<K: Kernel> Director<K> {
     /// Announces what is due, and listens.
     pub(super) fn keep_watch(&mut self, now: Moment) {
-        let round = self.watch.next_round.is_none_or(|next| next <= now.at);
-        let burst = self.watch.bursts.values().any(|burst| burst.due <= now.at);
-        if self.addresses.up().is_empty() || !(round || burst) {
+        if self.addresses.up().is_empty() {
+            self.watch.rest();
             return;
         }
-        let Ok(interfaces) = self.kernel.interfaces() else { return };
+        let round = self.watch.next_round.is_none_or(|next| next <= now.at);
+        let burst = self.watch.bursts.values().any(|burst| burst.due <= now.at);
+        if !(round || burst) {
+            return;
+        }
+        if round {
+            self.watch.next_round = Some(now.at + ROUND);
+        }
+        let Ok(interfaces) = self.kernel.interfaces() else {
+            self.watch.postpone(now);
+            return;
+        };
         self.greet_links(&interfaces, now);
         self.announce_due(&interfaces, now);
         if round {
-            self.watch.next_round = Some(now.at + ROUND);
             self.probe(&interfaces, now);
             self.listen(&interfaces, now);
             self.tell_conflicts(now);
@@ -116,13 +138,13 @@ impl<K: Kernel> Director<K> {
 
     fn announce_due(&mut self, interfaces: &[Interface], now: Moment) {
         for (address, burst) in &mut self.watch.bursts {
+            if burst.due > now.at {
+                continue;
+            }
             let place = self.addresses.up().get(address);
             let interface = interfaces
                 .iter()
                 .find(|interface| place.is_some_and(|place| place.index == interface.index));
-            if burst.due > now.at {
-                continue;
-            }
             if let Some(interface) = interface
                 && let Err(trouble) = self.kernel.announce(interface, *address)
             {
@@ -185,10 +207,14 @@ impl<K: Kernel> Director<K> {
     fn tell_conflicts(&mut self, now: Moment) {
         let mut found: BTreeMap<ServiceName, String> = BTreeMap::new();
         let others: Vec<_> = self.watch.others.iter().map(|(at, other)| (*at, *other)).collect();
+        let neighbours = match others.as_slice() {
+            [] => Vec::new(),
+            _ => self.kernel.neighbours().unwrap_or_default(),
+        };
         for (address, other) in others {
             let users: Vec<_> = self.addresses.users(&IpAddr::V4(address)).cloned().collect();
             for name in users {
-                let message = self.conflict(&name, address, other);
+                let message = self.conflict(&name, address, other, &neighbours);
                 if self.journal.is_new("ADDRESS_CONFLICT", &name) {
                     warn!(service = %name, message, "address conflict");
                     // Neighbours that believed the other one hear it from here again.
@@ -202,10 +228,15 @@ impl<K: Kernel> Director<K> {
         self.journal.find("ADDRESS_CONFLICT", found);
     }
 
-    fn conflict(&mut self, name: &ServiceName, address: Ipv4Addr, other: Other) -> String {
+    fn conflict(
+        &self,
+        name: &ServiceName,
+        address: Ipv4Addr,
+        other: Other,
+        neighbours: &[Neighbour],
+    ) -> String {
         let hardware: Vec<_> = other.hardware.iter().map(|byte| format!("{byte:02x}")).collect();
         let hardware = hardware.join(":");
-        let neighbours = self.kernel.neighbours().unwrap_or_default();
         let at = |server: &IpAddr| {
             neighbours.iter().any(|known| {
                 known.address == *server
