@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use gantry_model::address;
 use gantry_model::name::ServerName;
 use gantry_model::plan::ServicePlan;
 use gantry_model::port::Port;
@@ -172,7 +173,7 @@ impl View<'_> {
 
     fn service(&self, key: ServiceKey) -> ipvs::Service {
         let config = self.config();
-        let host = if config.listener.address.is_ipv4() { 32 } else { 128 };
+        let host = address::bits(config.listener.address);
         let persistence = config.persistence.map(|persistence| ipvs::Persistence {
             timeout: seconds(persistence.timeout).max(1),
             prefix: persistence.prefix.map_or(host, std::num::NonZeroU8::get),

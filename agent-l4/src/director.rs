@@ -218,6 +218,11 @@ impl<K: Kernel> Director<K> {
         let Some(deployed) = self.services.get(name) else { return };
         draft.touch(&deployed.form);
         draft.former.insert(name.clone(), Some(deployed.clone()));
+        self.unclaim(name);
+    }
+
+    fn unclaim(&mut self, name: &ServiceName) {
+        let Some(deployed) = self.services.get(name) else { return };
         deployed.form.services.keys().for_each(|key| drop(self.claims.remove(key)));
     }
 

@@ -3,14 +3,16 @@
 //! Asking copies what is there and holds no lock of the data path for longer than one part of it.
 
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_model::address;
 use gantry_model::name::Id;
 use gantry_model::service::Endpoint;
 
 use crate::service::Routing;
-use crate::sticky::{Remembered, bits};
+use crate::sticky::Remembered;
 
 /// The memory of one service, as it is configured now.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ impl Memory {
         let mut found = table.remembered(only, persistence.timeout);
         found.sort_by(|a, b| b.left.cmp(&a.left).then(a.client.cmp(&b.client)));
         let client = |one: Remembered| Client {
-            network: network(one.client, bits(one.client, persistence.prefix)),
+            network: network(one.client, persistence.prefix),
             endpoint: self.0.endpoint(&one.server),
             server: one.server,
             left: one.left,
@@ -55,7 +57,6 @@ impl Memory {
     }
 }
 
-fn network(address: IpAddr, bits: u32) -> String {
-    let whole = if address.is_ipv4() { 32 } else { 128 };
-    if bits < whole { format!("{address}/{bits}") } else { address.to_string() }
+fn network(first: IpAddr, prefix: Option<NonZeroU8>) -> String {
+    address::network_text(first, prefix.map_or(address::bits(first), NonZeroU8::get))
 }

@@ -12,6 +12,7 @@ use gantry_model::service::Endpoint;
 use gantry_model::wire::duration_message;
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::v1;
+use gantry_runtime::agent::question::{client, refusal};
 use gantry_runtime::agent::{Apply, Ask, Observe, Rejection};
 use gantry_runtime::feed::Hear;
 use parking_lot::Mutex;
@@ -98,19 +99,6 @@ impl Door {
         }
         pb::Answer::default()
     }
-}
-
-/// The client that a question names, if it names one.
-fn client(given: &str) -> Result<Option<IpAddr>, pb::Answer> {
-    match (given, given.parse()) {
-        ("", _) => Ok(None),
-        (_, Ok(address)) => Ok(Some(address)),
-        _ => Err(refusal("INVALID_CLIENT", "the client is not an IPv4 or IPv6 address")),
-    }
-}
-
-fn refusal(reason: &str, message: &str) -> pb::Answer {
-    pb::Answer { refusal: reason.to_owned(), message: message.to_owned(), ..pb::Answer::default() }
 }
 
 fn entries(asked: &Entries, clients: &[Client]) -> pb::Answer {

@@ -6,11 +6,12 @@
 //! no other clock is needed. The table does not know whether a server works: the chooser decides.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gantry_model::address;
 use gantry_model::name::Id;
 use gantry_runtime::clock;
 use parking_lot::Mutex;
@@ -191,25 +192,10 @@ impl Memory {
     }
 }
 
-/// How many bits of an address tell one client from another.
-pub(crate) fn bits(client: IpAddr, prefix: Option<NonZeroU8>) -> u32 {
-    let whole = if client.is_ipv4() { 32 } else { 128 };
-    prefix.map_or(whole, |bits| u32::from(bits.get()).min(whole))
-}
-
 /// The first `prefix` bits of an address; an IPv4 address in IPv6 clothing counts as IPv4.
 fn masked(client: IpAddr, prefix: Option<NonZeroU8>) -> IpAddr {
-    let bits = prefix.map_or(128, |bits| u32::from(bits.get()));
-    match client.to_canonical() {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(bits)).unwrap_or(0);
-            Ipv4Addr::from(u32::from(address) & mask).into()
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(bits)).unwrap_or(0);
-            Ipv6Addr::from(u128::from(address) & mask).into()
-        }
-    }
+    let client = client.to_canonical();
+    address::network(client, prefix.map_or(address::bits(client), NonZeroU8::get))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Nothing here does I/O, awaits or reads a clock: times and facts come in as values. Types are
 //! parsed at the border ([`wire`]) and cannot hold anything invalid afterwards.
 
+pub mod address;
 pub mod agent;
 pub mod check;
 pub mod desired;

@@ -100,7 +100,7 @@ pub fn check_server(violations: &mut Violations, service: &VirtualService, serve
             .port
             .filter(|port| listener.ports.is_single() && *port != listener.ports.first());
         if let Some(port) = other_port
-            && matches!(layer4.method, Method::DirectRouting | Method::Tunnel(_))
+            && layer4.method.keeps_address()
         {
             let what = format!(
                 "{port} is not the port {} that clients connect to, and this method cannot \

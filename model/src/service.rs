@@ -204,6 +204,14 @@ impl VirtualService {
     }
 }
 
+impl Method {
+    /// Whether packets keep the virtual address as where they go, and their port: real servers must
+    /// have that address themselves, and answer from it.
+    pub fn keeps_address(self) -> bool {
+        matches!(self, Self::DirectRouting | Self::Tunnel(_))
+    }
+}
+
 impl Listener {
     /// The port that a connection reaches when a server names none: the only one, if there is one.
     pub fn only_port(&self) -> Option<Port> {

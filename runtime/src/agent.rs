@@ -5,6 +5,7 @@
 
 mod follow;
 pub mod ledger;
+pub mod question;
 mod report;
 mod way;
 
@@ -117,11 +118,7 @@ pub trait Observe: Send + Sync + 'static {
 
     /// Answers what the controller wants to know; its id is added. May block.
     fn answer(&self, _question: Ask) -> pb::Answer {
-        pb::Answer {
-            refusal: "UNSUPPORTED".to_owned(),
-            message: "this agent does not know that".to_owned(),
-            ..pb::Answer::default()
-        }
+        question::refusal("UNSUPPORTED", "this agent does not know that")
     }
 }
 

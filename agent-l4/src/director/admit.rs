@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use gantry_model::address;
 use gantry_model::plan::ServicePlan;
 use gantry_model::service::Method;
 use gantry_runtime::agent::Rejection;
@@ -172,21 +173,21 @@ fn check_marks(form: &Form, rules: &[PolicyRule], foreign: &[String]) -> Result<
 /// With NAT the real servers have to answer by way of the appliance. Where it has one network only,
 /// clients and servers share it, and servers answer clients directly, who know nothing of them.
 fn check_arms(plan: &ServicePlan, interfaces: &[Interface]) -> Result<(), Rejection> {
-    let address = plan.service.listener.address;
-    let family = Family::of(address);
+    let virtual_address = plan.service.listener.address;
+    let family = Family::of(virtual_address);
     let networks = interfaces.iter().filter(|interface| !interface.loopback);
     let networks = networks.flat_map(|interface| interface.addresses.iter());
-    let host = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
     let mut networks: Vec<_> = networks
-        .filter(|held| Family::of(held.address) == family && held.prefix < host(held.address))
-        .filter(|held| !matches!(held.address, IpAddr::V6(v6) if v6.is_unicast_link_local()))
-        .map(|held| (route::network(held.address, held.prefix), held.prefix))
+        .filter(|held| Family::of(held.address) == family && held.has_network())
+        .map(|held| (address::network(held.address, held.prefix), held.prefix))
         .collect();
     networks.sort_unstable();
     networks.dedup();
     let shared = |server: IpAddr| {
-        let (one, other) =
-            (route::interface_for(interfaces, address), route::interface_for(interfaces, server));
+        let (one, other) = (
+            route::interface_for(interfaces, virtual_address),
+            route::interface_for(interfaces, server),
+        );
         one.is_some() && one.map(|found| found.index) == other.map(|found| found.index)
     };
     let server = plan.servers.iter().find(|server| shared(server.endpoint.address));

@@ -12,7 +12,7 @@ use gantry_model::service::Forwarding;
 use gantry_runtime::agent::Rejection;
 
 use super::Director;
-use super::machine::{by_address, own_address};
+use super::machine::own_address;
 use crate::desired::{Programmed, method};
 use crate::ipvs::{self, Destination, DestinationKey, Family, Method, Scheduler, ServiceKey};
 use crate::kernel::{Kernel, rejection};
@@ -69,7 +69,7 @@ impl<K: Kernel> Director<K> {
         let Forwarding::Layer4(layer4) = &deployed.plan.service.forwarding else {
             return Err(refuse("NOT_LAYER4", "the virtual service is not at layer 4"));
         };
-        if !by_address(layer4.method) {
+        if !layer4.method.keeps_address() {
             let what = "real servers of this method do not have the virtual address";
             return Err(refuse("NOT_DIRECT_ROUTING", what));
         }

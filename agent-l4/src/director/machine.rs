@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::{Deployed, Director, Draft, Outcomes};
 use crate::desired::seconds;
 use crate::host::nft::{Listed, Rules};
+use crate::host::route::{self, Interface};
 use crate::host::sysctl::{self, Needs, Outcome, Setting, Value};
 use crate::ipvs::Timeouts;
 use crate::kernel::{Kernel, Trouble};
@@ -265,25 +266,18 @@ fn wanted(setting: &Setting) -> String {
     }
 }
 
-/// Whether real servers of `method` have the virtual address themselves.
-pub(super) fn by_address(method: Method) -> bool {
-    matches!(method, Method::DirectRouting | Method::Tunnel(_))
-}
-
 /// An address by which this machine itself may be answered: one of the interface in `network`'s
 /// network that is not a virtual one.
 pub(super) fn own_address(
-    interfaces: &[crate::host::route::Interface],
+    interfaces: &[Interface],
     server: IpAddr,
     is_virtual: impl Fn(&IpAddr) -> bool,
 ) -> Option<IpAddr> {
-    let interface = crate::host::route::interface_for(interfaces, server)?;
-    let host = if server.is_ipv4() { 32 } else { 128 };
+    let interface = route::interface_for(interfaces, server)?;
     let usable = interface.addresses.iter().filter(|held| {
         held.address.is_ipv4() == server.is_ipv4()
-            && held.prefix < host
+            && held.has_network()
             && !is_virtual(&held.address)
-            && !matches!(held.address, IpAddr::V6(v6) if v6.is_unicast_link_local())
     });
     usable.map(|held| held.address).next()
 }

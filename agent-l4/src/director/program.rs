@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gantry_model::name::ServiceName;
 use gantry_runtime::agent::Rejection;
 use gantry_runtime::clock;
 use rustix::io::Errno;
@@ -22,10 +21,9 @@ impl<K: Kernel> Director<K> {
     pub(super) fn carry_out(&mut self, mut draft: Draft, outcomes: &mut Outcomes, now: Moment) {
         let settled = self.is_settled(&draft);
         let others = !settled && self.see_to_settings();
-        for (name, rejection) in self.build(&draft.keys) {
-            self.put_back(&name, &mut draft);
-            outcomes.insert(name, rejection);
-        }
+        let refused = self.build(&draft.keys);
+        self.put_back(&refused, &mut draft);
+        outcomes.extend(refused);
         if draft.rules {
             self.lead_rules(&draft, outcomes);
         }
@@ -191,15 +189,19 @@ impl<K: Kernel> Director<K> {
         names.map(|name| (name.clone(), rejection.clone())).collect()
     }
 
-    /// Gives a service its form from before the change, or takes it out if it had none.
-    fn put_back(&mut self, name: &ServiceName, draft: &mut Draft) {
-        self.release(name, &mut Draft::default());
-        match draft.former.get(name).cloned().flatten() {
-            Some(former) => self.deploy(former, draft),
-            None => self.forget(name),
+    /// Gives services their form from before the change, or takes them out if they had none.
+    fn put_back(&mut self, refused: &Outcomes, draft: &mut Draft) {
+        if refused.is_empty() {
+            return;
         }
-        let keys = draft.keys.clone();
-        for (name, rejection) in self.build(&keys) {
+        for name in refused.keys() {
+            self.unclaim(name);
+            match draft.former.get(name).cloned().flatten() {
+                Some(former) => self.deploy(former, draft),
+                None => self.forget(name),
+            }
+        }
+        for (name, rejection) in self.build(&draft.keys) {
             warn!(%name, message = rejection.message, "its former form is not in force either");
         }
     }

@@ -58,13 +58,11 @@ impl Table {
         entries: &[ServiceEntry],
         key: ServiceKey,
     ) -> Result<(), Trouble> {
-        match entries.iter().find(|entry| entry.key == key) {
-            None => drop(self.held.remove(&key)),
-            Some(entry) => {
-                let destinations = kernel.destinations(&key)?;
-                self.held.insert(key, programmed(entry, &destinations));
-            }
-        }
+        let found = match entries.iter().find(|entry| entry.key == key) {
+            None => None,
+            Some(entry) => Some(programmed(entry, &kernel.destinations(&key)?)),
+        };
+        self.found(key, found);
         Ok(())
     }
 

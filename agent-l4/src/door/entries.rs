@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use gantry_model::address;
 use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::service::Protocol;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::v1;
 use gantry_runtime::agent::Ask;
+use gantry_runtime::agent::question::{client, refusal};
 
 use crate::director::Director;
 use crate::host::connections::{self, Carried, Entry};
-use crate::host::route;
 use crate::ipvs::{DestinationKey, Family, ServiceKey};
 
 /// By what entries of one virtual service are known in the kernel's table.
@@ -34,7 +35,7 @@ impl<K> Director<K> {
     pub(super) fn look_up(&self, name: &ServiceName) -> Option<Lookup> {
         let (plan, form) = self.carried(name)?;
         let listener = &plan.service.listener;
-        let host = if listener.address.is_ipv4() { 32 } else { 128 };
+        let host = address::bits(listener.address);
         let prefix = plan.service.persistence.and_then(|persistence| persistence.prefix);
         let ranges = listener.ports.ranges().iter();
         Some(Lookup {
@@ -66,23 +67,16 @@ pub(super) fn answer(ask: Ask, look_up: impl FnOnce(ServiceName) -> Option<Looku
     let Some(lookup) = entries.service.parse().ok().and_then(look_up) else {
         return pb::Answer::default();
     };
-    let client = match entries.client.as_str() {
-        "" => None,
-        text => match text.parse::<IpAddr>() {
-            Ok(client) => Some(client),
-            Err(_) => return refusal("INVALID_CLIENT", "the client is not an address"),
-        },
+    let client = match client(&entries.client) {
+        Ok(client) => client,
+        Err(refusal) => return refusal,
     };
     match connections::read(LIMIT) {
         Ok(table) => list(&table.entries, &lookup, (client, entries.most, connections)),
         Err(error) => {
-            refusal("NOT_READABLE", &format!("the kernel's table cannot be read: {error}"))
+            refusal("NOT_READABLE", format!("the kernel's table cannot be read: {error}"))
         }
     }
-}
-
-fn refusal(reason: &str, message: &str) -> pb::Answer {
-    pb::Answer { refusal: reason.to_owned(), message: message.to_owned(), ..pb::Answer::default() }
 }
 
 fn list(
@@ -92,7 +86,7 @@ fn list(
 ) -> pb::Answer {
     // In place of a client the kernel remembers the network that counts as one.
     let remembered =
-        |client| if connections { client } else { route::network(client, lookup.prefix) };
+        |client| if connections { client } else { address::network(client, lookup.prefix) };
     let client = client.map(remembered);
     let mut found: Vec<&Entry> = entries
         .iter()
@@ -150,14 +144,8 @@ impl Lookup {
     }
 
     fn client(&self, entry: &Entry) -> v1::PersistenceEntry {
-        let address = entry.client.ip();
-        let host = if address.is_ipv4() { 32 } else { 128 };
-        let client = match self.prefix {
-            prefix if prefix == host => address.to_string(),
-            prefix => format!("{address}/{prefix}"),
-        };
         v1::PersistenceEntry {
-            client,
+            client: address::network_text(entry.client.ip(), self.prefix),
             real_server: self.server(entry),
             endpoint: endpoint(entry),
             expires_in: Some(wire::duration_message(entry.expires)),

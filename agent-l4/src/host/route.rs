@@ -13,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use gantry_model::address;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
@@ -204,22 +205,14 @@ pub fn interface_for(interfaces: &[Interface], address: IpAddr) -> Option<&Inter
         .map(|(interface, _)| interface)
 }
 
-/// The network of `prefix` bits that an address is in, by its first address.
-pub fn network(address: IpAddr, prefix: u8) -> IpAddr {
-    let rest = |bits: u32| bits.saturating_sub(u32::from(prefix));
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(rest(32)).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(rest(128)).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    }
-}
-
 impl Held {
+    /// Whether a network comes with this address in which others can be reached, too. An address of
+    /// one link only does not count.
+    pub fn has_network(&self) -> bool {
+        let of_link = matches!(self.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        self.prefix < address::bits(self.address) && !of_link
+    }
+
     /// Whether `address` is in the network that comes with this address. A host address has none.
     fn is_in_network_of(&self, address: IpAddr) -> bool {
         let (bits, differ) = match (self.address, address) {

@@ -1,5 +1,7 @@
 use std::convert::Infallible;
 
+use std::net::Ipv4Addr;
+
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);

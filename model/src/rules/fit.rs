@@ -74,7 +74,7 @@ fn check_layer4(violations: &mut Violations, service: &VirtualService, layer4: &
             "forgets each datagram at once, and persistence remembers clients: leave one out";
         violations.add("one_packet", "EXCLUDES_PERSISTENCE", what);
     }
-    if layer4.one_packet && !by_address(layer4.method) {
+    if layer4.one_packet && !layer4.method.keeps_address() {
         let what = "is for methods DR and TUNNEL only: nothing is remembered by which answers could be \
                     translated back. Leave it out, or choose one of these";
         violations.add("one_packet", "NEEDS_DIRECT_ROUTING", what);
@@ -90,15 +90,10 @@ fn check_layer4(violations: &mut Violations, service: &VirtualService, layer4: &
     check_host(violations, "snat_address", address);
 }
 
-/// Whether real servers have the virtual address themselves, and answer from it.
-fn by_address(method: Method) -> bool {
-    matches!(method, Method::DirectRouting | Method::Tunnel(_))
-}
-
 /// Checks that come by way of the virtual address can be made.
 fn check_way(violations: &mut Violations, service: &VirtualService) {
     let fits = match &service.forwarding {
-        Forwarding::Layer4(layer4) => by_address(layer4.method),
+        Forwarding::Layer4(layer4) => layer4.method.keeps_address(),
         Forwarding::Layer7(_) => false,
     };
     let field = "through_virtual_address";
@@ -167,7 +162,7 @@ fn check_fallback(violations: &mut Violations, service: &VirtualService, fallbac
     let (Forwarding::Layer4(layer4), Some(port)) = (&service.forwarding, fallback.port) else {
         return;
     };
-    let translates = !matches!(layer4.method, Method::DirectRouting | Method::Tunnel(_));
+    let translates = !layer4.method.keeps_address();
     if !listener.ports.is_single() {
         let what = format!(
             "{port} would be the target of all the ports {}: leave it out, or use layer7",

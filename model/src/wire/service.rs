@@ -425,7 +425,7 @@ fn persistence_fits(
     {
         violations.add("persistence.key", "NEEDS_OTHER_MODE", what);
     }
-    let longest = if listener.address.is_ipv4() { 32 } else { 128 };
+    let longest = crate::address::bits(listener.address);
     if let Some(prefix) = persistence.prefix
         && prefix.get() > longest
     {

@@ -22,6 +22,7 @@ use tonic::{Status, Streaming};
 use tracing::{debug, warn};
 
 use self::counters::Counters;
+use super::question::refusal;
 use super::way::Way;
 use super::{Link, News, Observe, Outcome, PATIENCE, Told};
 use crate::backoff::Backoff;
@@ -31,6 +32,9 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How many of the newest checks go with each sample. They are for people: with tens of thousands of
 /// servers each has its turn, and no message keeps others waiting.
 const RESULTS: usize = 2000;
+
+/// To a question that only newer versions have.
+const UNKNOWN: &str = "this version of the agent does not know the question: update it";
 
 pub(super) async fn run(
     link: Link,
@@ -197,7 +201,7 @@ impl Reporter {
             let observe = Arc::clone(&self.observe);
             self.answering.spawn_blocking(move || match ask {
                 Some(ask) => pb::Answer { id, ..observe.answer(ask) },
-                None => pb::Answer { id, ..unknown_question() },
+                None => pb::Answer { id, ..refusal("UNSUPPORTED", UNKNOWN) },
             });
         }
     }
@@ -245,13 +249,5 @@ impl Reporter {
         let mut message = pb::ReportRequest { sequence: self.sequence, ..Default::default() };
         fill(&mut message);
         message
-    }
-}
-
-fn unknown_question() -> pb::Answer {
-    pb::Answer {
-        refusal: "UNSUPPORTED".to_owned(),
-        message: "this version of the agent does not know the question: update it".to_owned(),
-        ..pb::Answer::default()
     }
 }

@@ -100,12 +100,8 @@ fn layer4_balance_persistence_is_shared_by_all_ports() {
     let stand = Stand::one_arm();
     let _servers = stand.servers(["rs1", "rs2"], &[104, 11112]);
     let vip = stand.vip();
-    let servers = ["rs1", "rs2"].map(|name| {
-        stand.lab.real_server_for(name, vip);
-        real(name, vip)
-    });
     let service = persistent(on_ports(layer4(Method::Dr), &["104", "11112"]));
-    let service = stand.serve(vip, service, servers.into());
+    let service = stand.serve(vip, service, stand.direct(["rs1", "rs2"], vip));
     let mut all = BTreeSet::new();
     for last in 201..=206 {
         let [stored, found] =

@@ -39,11 +39,7 @@ fn has(node: &Node, interface: &str, address: impl std::fmt::Display) -> bool {
 
 fn dr<'a>(stand: &'a Stand, service: pb::VirtualService) -> Service<'a> {
     let vip = stand.vip();
-    let servers = ["rs1", "rs2"].map(|name| {
-        stand.lab.real_server_for(name, vip);
-        real(name, vip)
-    });
-    stand.serve(vip, service, servers.into())
+    stand.serve(vip, service, stand.direct(["rs1", "rs2"], vip))
 }
 
 fn layer4_machine_addresses_come_up_on_the_right_interface_and_go_with_the_service() {

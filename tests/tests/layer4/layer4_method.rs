@@ -32,16 +32,6 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Two servers that accept traffic for `vip` as direct routing needs it.
-fn dr_servers(stand: &'static Stand, vip: IpAddr) -> Vec<pb::RealServer> {
-    ["rs1", "rs2"]
-        .map(|name| {
-            stand.lab.real_server_for(name, vip);
-            real(name, vip)
-        })
-        .into()
-}
-
 fn served_by(clients: &[Client]) -> BTreeSet<&str> {
     clients.iter().map(|client| client.served_by.as_str()).collect()
 }
@@ -50,7 +40,7 @@ fn layer4_method_direct_routing_shows_servers_the_client_and_the_virtual_address
     let stand = Stand::one_arm();
     let _servers = stand.servers(["rs1", "rs2"], &[104]);
     let vip = stand.vip();
-    let service = stand.serve(vip, layer4(Method::Dr), dr_servers(stand, vip));
+    let service = stand.serve(vip, layer4(Method::Dr), stand.direct(["rs1", "rs2"], vip));
     let clients = [201, 202].map(|last| stand.connect_from(last, service.at()).unwrap());
     assert_eq!(served_by(&clients).len(), 2);
     for (mut client, last) in clients.into_iter().zip([201, 202]) {
@@ -64,7 +54,7 @@ fn layer4_method_direct_routing_works_over_ipv6() {
     let stand = Stand::one_arm();
     let _servers = stand.servers(["rs1", "rs2"], &[104]);
     let vip = stand.vip6();
-    let service = stand.serve(vip, layer4(Method::Dr), dr_servers(stand, vip));
+    let service = stand.serve(vip, layer4(Method::Dr), stand.direct(["rs1", "rs2"], vip));
     let clients = [201, 202].map(|last| stand.connect_from(last, service.at()).unwrap());
     assert_eq!(served_by(&clients).len(), 2);
     assert_eq!(clients[0].seen_as, address("fd77::201"));
@@ -75,7 +65,7 @@ fn layer4_method_direct_routing_carries_udp() {
     let stand = Stand::one_arm();
     let vip = stand.vip();
     let service = on_ports(over_udp(layer4(Method::Dr)), &["514"]);
-    let service = stand.serve(vip, service, dr_servers(stand, vip));
+    let service = stand.serve(vip, service, stand.direct(["rs1", "rs2"], vip));
     let _servers = ["rs1", "rs2"].map(|name| Server::udp(stand.node(name), name, &[service.at()]));
     let answer = Client::ask_udp(stand.node("c1"), Some(address("10.77.0.201")), service.at());
     let answer = answer.unwrap();
@@ -201,7 +191,7 @@ fn layer4_method_tunnels_are_ipip_gue_and_gre() {
 fn layer4_method_one_packet_schedules_each_datagram() {
     let stand = Stand::one_arm();
     let vip = stand.vip();
-    let servers = dr_servers(stand, vip);
+    let servers = stand.direct(["rs1", "rs2"], vip);
     let at = SocketAddr::new(vip, 516);
     let _servers = ["rs1", "rs2"].map(|name| Server::udp(stand.node(name), name, &[at]));
     let service = layer4_with(Method::Dr, |layer4| {
@@ -220,10 +210,10 @@ fn layer4_method_several_ports_go_to_the_same_port_of_the_server() {
     let stand = Stand::one_arm();
     let _servers = stand.servers(["rs1"], &[104, 11112]);
     let vip = stand.vip();
-    stand.lab.real_server_for("rs1", vip);
+    let servers = stand.direct(["rs1"], vip);
     for service in [layer4(Method::Dr), persistent(layer4(Method::Dr))] {
         let service = on_ports(service, &["104", "11112"]);
-        let service = stand.serve(vip, service, vec![real("rs1", vip)]);
+        let service = stand.serve(vip, service, servers.clone());
         for port in [104, 11112] {
             let client = stand.connect(service.at_port(port)).unwrap();
             assert_eq!(client.arrived_at, service.at_port(port));
@@ -237,9 +227,8 @@ fn layer4_method_a_range_of_many_ports_is_one_kernel_service() {
     let stand = Stand::one_arm();
     let _servers = stand.servers(["rs1"], &[8000, 8499]);
     let vip = stand.vip();
-    stand.lab.real_server_for("rs1", vip);
     let service = on_ports(layer4(Method::Dr), &["8000-8499"]);
-    let service = stand.serve(vip, service, vec![real("rs1", vip)]);
+    let service = stand.serve(vip, service, stand.direct(["rs1"], vip));
     for port in [8000, 8499] {
         assert_eq!(stand.connect(service.at_port(port)).unwrap().arrived_at.port(), port);
     }

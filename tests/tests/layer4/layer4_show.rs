@@ -54,9 +54,8 @@ fn layer4_show_counters_by_port_of_a_service_with_one_mark() {
     let stand = Stand::one_arm();
     let _servers = stand.servers(["rs1"], &[104, 11112]);
     let vip = stand.vip();
-    stand.lab.real_server_for("rs1", vip);
     let service = persistent(on_ports(layer4(Method::Dr), &["104", "11112"]));
-    let service = stand.serve(vip, service, vec![real("rs1", vip)]);
+    let service = stand.serve(vip, service, stand.direct(["rs1"], vip));
     let _held = talk(stand, &service, [104, 104, 11112]);
     let status = stand.eventually("the packets are counted", || {
         let status = service.status();
@@ -71,13 +70,10 @@ fn layer4_show_which_clients_are_remembered() {
     let stand = Stand::one_arm();
     let _servers = stand.servers(["rs1", "rs2"], &[104, 11112]);
     let vip = stand.vip();
-    let servers = ["rs1", "rs2"].map(|name| {
-        stand.lab.real_server_for(name, vip);
-        real(name, vip)
-    });
+    let servers = stand.direct(["rs1", "rs2"], vip);
     for ports in [&["104"][..], &["104", "11112"]] {
         let service = persistent(on_ports(layer4(Method::Dr), ports));
-        let service = stand.serve(vip, service, servers.to_vec());
+        let service = stand.serve(vip, service, servers.clone());
         let by = [201, 202].map(|last| stand.connect_from(last, service.at()).unwrap().served_by);
         let list = |client: &str| {
             let (parent, client) =

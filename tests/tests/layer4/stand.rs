@@ -187,6 +187,19 @@ impl Stand {
         names.map(|name| Server::tcp(self.node(name), name, ports))
     }
 
+    /// Real servers that accept traffic for `vip` as direct routing needs it.
+    pub(crate) fn direct<const N: usize>(
+        &self,
+        names: [&'static str; N],
+        vip: IpAddr,
+    ) -> Vec<pb::RealServer> {
+        let ready = |name: &&str| {
+            self.lab.real_server_for(name, vip);
+            real(name, vip)
+        };
+        names.iter().map(ready).collect()
+    }
+
     /// What `ipvsadm` shows in lb1.
     pub(crate) fn ipvsadm(&self, arguments: &str) -> String {
         let arguments: Vec<_> = arguments.split_whitespace().collect();
