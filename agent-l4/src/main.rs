@@ -37,8 +37,6 @@ struct Options {
     log: LogOptions,
 }
 
-/// How long healthd may keep an agent that starts from carrying traffic.
-const FIRST_WORD: Duration = Duration::from_millis(500);
 /// Between two looks at the whole kernel.
 const PASS: Duration = Duration::from_secs(1);
 
@@ -55,11 +53,9 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
     let owned = Owned::open(&options.agent.state)?;
     let settings = Settings { adopt: options.adopt, pass: PASS };
     let director = Director::new(Linux::open()?, owned, settings);
-    let (mut door, _running) = door::start(director).context("starting the director's thread")?;
-    feed::first_word(&options.agent.feed, &mut door, FIRST_WORD).await;
+    let (door, _running) = door::start(director).context("starting the director's thread")?;
     let mut tasks = Tasks::new();
-    let listening = feed::listen(options.agent.feed.clone(), door.clone(), tasks.stop());
-    tasks.start("health feed", listening);
+    feed::start(&mut tasks, &options.agent.feed, door.clone()).await;
     let listener = local::bind(&options.control)
         .with_context(|| format!("opening the socket {}", options.control.display()))?;
     tasks.start("passage", passage::serve(listener, door.clone(), tasks.stop()));

@@ -27,9 +27,6 @@ struct Options {
     log: LogOptions,
 }
 
-/// How long healthd may keep an agent that starts from carrying traffic.
-const FIRST_WORD: Duration = Duration::from_millis(500);
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
@@ -43,11 +40,9 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
         Some(workers) => Settings { workers },
         None => Settings::for_this_machine(),
     };
-    let mut door = Door::new(Plane::start(settings)?);
-    feed::first_word(&options.agent.feed, &mut door, FIRST_WORD).await;
+    let door = Door::new(Plane::start(settings)?);
     let mut tasks = Tasks::new();
-    let listening = feed::listen(options.agent.feed.clone(), door.clone(), tasks.stop());
-    tasks.start("health feed", listening);
+    feed::start(&mut tasks, &options.agent.feed, door.clone()).await;
     let observe = Arc::new(door.clone());
     agent::start(&mut tasks, AgentKind::L7, &options.agent, door, observe).await?;
     Ok(tasks.run_until_stopped(Duration::from_secs(3)).await?)

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::backoff::Backoff;
 use crate::rpc;
+use crate::tasks::Tasks;
 
 /// Takes what the feed says.
 pub trait Hear: Send + 'static {
@@ -24,9 +25,18 @@ pub trait Hear: Send + 'static {
     fn hear(&mut self, server: &ServerName, healthy: Option<bool>);
 }
 
+/// How long healthd may keep an agent that starts from carrying traffic: it may be dead itself.
+const FIRST_WORD: Duration = Duration::from_millis(500);
+
 /// Hears what healthd knows already, before any traffic is carried: servers known to be dead get
-/// none of it then. Gives up after `patience`, for healthd may be dead itself.
-pub async fn first_word(socket: &Path, hear: &mut impl Hear, patience: Duration) {
+/// none of it then. Goes on listening as one of the `tasks`.
+pub async fn start(tasks: &mut Tasks, socket: &Path, mut hear: impl Hear) {
+    let known = first_word(socket, &mut hear).await;
+    tasks.start("health feed", listen(socket.to_owned(), hear, known, tasks.stop()));
+}
+
+/// Gives the servers that were spoken of.
+async fn first_word(socket: &Path, hear: &mut impl Hear) -> BTreeSet<ServerName> {
     let mut backoff = Backoff::for_neighbour();
     let word = async {
         loop {
@@ -38,16 +48,22 @@ pub async fn first_word(socket: &Path, hear: &mut impl Hear, patience: Duration)
             tokio::time::sleep(backoff.next_wait()).await;
         }
     };
-    match tokio::time::timeout(patience, word).await {
-        Ok(message) => take(&message, hear, &mut BTreeSet::new()),
+    let mut known = BTreeSet::new();
+    match tokio::time::timeout(FIRST_WORD, word).await {
+        Ok(message) => take(&message, hear, &mut known),
         Err(_) => warn!("starting without a word from healthd"),
     }
+    known
 }
 
 /// Listens until stopped, coming back when healthd does.
-pub async fn listen(socket: PathBuf, mut hear: impl Hear, stop: CancellationToken) {
+async fn listen(
+    socket: PathBuf,
+    mut hear: impl Hear,
+    mut known: BTreeSet<ServerName>,
+    stop: CancellationToken,
+) {
     let mut backoff = Backoff::for_neighbour();
-    let mut known = BTreeSet::new();
     let mut told = String::new();
     let forever = async {
         loop {

@@ -89,13 +89,14 @@ pub(super) fn place<'a>(
         let found = interfaces.iter().find(|interface| interface.name == name.as_str());
         return found.map_or_else(
             || {
-                let others = interfaces.iter().filter(|interface| !interface.loopback);
+                let others =
+                    interfaces.iter().filter(|interface| interface.up && !interface.loopback);
                 let others: Vec<_> = others.map(|interface| interface.name.as_str()).collect();
                 let there = match others.as_slice() {
-                    [] => "none but the loopback".to_owned(),
-                    names => names.join(", "),
+                    [] => "none is up but the loopback".to_owned(),
+                    names => format!("it has {}", names.join(", ")),
                 };
-                let message = format!("the appliance has no interface {name}: it has {there}");
+                let message = format!("the appliance has no interface {name}: {there}");
                 Err(rejection("NO_INTERFACE", "listener.interface", message))
             },
             Ok,

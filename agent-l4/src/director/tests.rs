@@ -451,10 +451,10 @@ fn conflicts_are_told_with_the_way_out() {
         ),
         (
             "NO_INTERFACE",
-            "it has eth0, eth1",
-            |_| {},
+            "no interface eth7: it has eth1",
+            |state| state.interfaces[0].up = false,
             plan("dicom", |service, _| {
-                service.listener.as_mut().unwrap().interface = "eth9".to_owned();
+                service.listener.as_mut().unwrap().interface = "eth7".to_owned();
             }),
         ),
         ("NO_MARK", "update the controller", |_| {}, ServicePlan { mark: None, ..two_ports() }),
