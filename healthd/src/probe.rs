@@ -19,6 +19,7 @@ mod testing;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,14 @@ pub trait Ask: Clone + Send + Sync + 'static {
         target: &Target,
         timeout: Duration,
     ) -> impl Future<Output = Result<CheckResult, OwnFault>> + Send;
+
+    /// Opens a connection on which nothing is said, if that can be had in time.
+    fn hold(&self, target: &Target, timeout: Duration)
+    -> impl Future<Output = Option<Held>> + Send;
 }
+
+/// A connection that is held: ends when the server closes it, and is closed when it is dropped.
+pub type Held = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a check connects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,14 +94,26 @@ impl Ask for Network {
         target: &Target,
         timeout: Duration,
     ) -> Result<CheckResult, OwnFault> {
-        let link = match &target.through {
+        // Boxed: a server that waits for its next check, as most do, takes no room for one.
+        Box::pin(run_on(self.link(target), probe, timeout)).await
+    }
+
+    async fn hold(&self, target: &Target, timeout: Duration) -> Option<Held> {
+        let mut link = self.link(target);
+        let connected = Box::pin(tokio::time::timeout(timeout, link.connect())).await;
+        connected.ok()?.ok()?;
+        Some(Box::pin(link.closed()))
+    }
+}
+
+impl Network {
+    fn link(&self, target: &Target) -> Link {
+        match &target.through {
             None => Link::to(target.address),
             Some(server) => {
                 Link::through(target.address, Arc::clone(&self.passage), server.clone())
             }
-        };
-        // Boxed: a server that waits for its next check, as most do, takes no room for one.
-        Box::pin(run_on(link, probe, timeout)).await
+        }
     }
 }
 
@@ -163,6 +183,7 @@ async fn ask(probe: &Probe, link: &mut Link) -> Outcome {
 mod tests {
     use super::*;
     use gantry_model::check::{Http, Mllp};
+    use tokio::io::AsyncWriteExt;
 
     #[tokio::test]
     async fn no_check_is_healthy_at_once() {
@@ -170,6 +191,29 @@ mod tests {
         let result = run(&Probe::None, nowhere, Duration::ZERO).await.unwrap();
         assert!(result.healthy);
         assert_eq!((result.layer, result.to_string().as_str()), (Layer::None, "not checked"));
+    }
+
+    #[tokio::test]
+    async fn a_held_connection_ends_with_the_servers_process() {
+        let network = Network { passage: Path::new("nowhere.sock").into() };
+        let (close, closed) = tokio::sync::oneshot::channel::<()>();
+        let closed = Arc::new(parking_lot::Mutex::new(Some(closed)));
+        let server = testing::serve(move |mut stream| {
+            let closed = closed.lock().take();
+            async move {
+                stream.write_all(b"220 welcome\r\n").await.unwrap();
+                let _ = closed.unwrap().await;
+            }
+        })
+        .await;
+        let target = Target { address: server.address, through: None };
+        let mut held = network.hold(&target, testing::LONG).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut held).await;
+        assert!(early.is_err(), "a greeting is not an end");
+        drop(close);
+        tokio::time::timeout(testing::LONG, held).await.unwrap();
+        let nobody = Target { address: testing::nobody().await, through: None };
+        assert!(network.hold(&nobody, testing::LONG).await.is_none());
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct HealthCheck {
     pub port: Option<Port>,
     /// Ask the virtual address, by way of the real server, as clients' packets come to it.
     pub through_virtual_address: bool,
+    /// Keep a connection open, whose end is the reason for a check.
+    pub hold_connection: bool,
     pub probe: Probe,
 }
 
@@ -112,6 +114,7 @@ impl HealthCheck {
             fall: 2,
             port: None,
             through_virtual_address: false,
+            hold_connection: false,
             probe: Probe::TcpConnect,
         }
     }

@@ -118,14 +118,15 @@ async fn create_takes_all_that_the_kernel_can_do() {
     let ran = stand
         .run(
             "create vs pacs --cluster main --address 10.0.0.1 --port 104 --layer4 tunnel \
-             --encapsulation gue --tunnel-port 6081 --check-through-virtual-address",
+             --encapsulation gue --tunnel-port 6081 --check-through-virtual-address \
+             --hold-connection",
         )
         .await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     let call = stand.calls().remove(0);
     for part in [
         r#""layer4":{"method":"TUNNEL","encapsulation":"GUE","tunnelPort":6081}"#,
-        r#""healthCheck":{"throughVirtualAddress":true}"#,
+        r#""healthCheck":{"throughVirtualAddress":true,"holdConnection":true}"#,
     ] {
         assert!(call.contains(part), "{call}");
     }

@@ -134,6 +134,19 @@ impl Link {
         stream.flush().await.map_err(|error| Failure::talking(&error))
     }
 
+    /// Waits until the server closes the connection. What it says meanwhile is of no interest, and of
+    /// one that says much no more is heard, its close neither.
+    pub(super) async fn closed(mut self) {
+        let (stream, mut heard, mut scrap) = (self.stream(), 0, [0; 256]);
+        while heard < LAST_WORDS {
+            match stream.read(&mut scrap).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => heard += u64::try_from(length).unwrap_or(LAST_WORDS),
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Says goodbye, then that no more is coming, and waits for the server to say the same: closing
     /// over unread bytes would send a reset, which servers write into their logs. Nothing that goes
     /// wrong here matters any more.

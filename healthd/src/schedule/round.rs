@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_model::check::{HealthCheck, Probe};
 use gantry_model::judge::{Judge, Thresholds};
@@ -10,7 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::board::Seat;
-use crate::probe::{Ask, Target};
+use crate::probe::{Ask, Held, Target};
+
+/// From one check to the next of a server that has closed the connection that was held.
+pub(super) const URGENT: Duration = Duration::from_millis(100);
 
 /// Whom to ask, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +32,9 @@ struct Rounds<A> {
     due: Instant,
     /// The last check could not be made, and this was reported.
     hindered: bool,
+    held: Option<Held>,
+    /// The server has closed the connection that was held, and nothing is concluded from that yet.
+    alarmed: bool,
 }
 
 /// Asks until the sender of `orders` is gone. A changed order ends a check that is under way.
@@ -42,7 +49,8 @@ pub(super) async fn keep_asking<A: Ask>(
         Some(healthy) if order.check.probe != Probe::None => Judge::with_opinion(healthy),
         _ => Judge::new(),
     };
-    let mut rounds = Rounds { ask, seat, judge, due: first, hindered: false };
+    let mut rounds =
+        Rounds { ask, seat, judge, due: first, hindered: false, held: None, alarmed: false };
     loop {
         let changed = tokio::select! {
             // Both may be dropped: a check that is, closes its connection and is not heard.
@@ -61,17 +69,22 @@ pub(super) async fn keep_asking<A: Ask>(
 impl<A: Ask> Rounds<A> {
     /// One check, when it is due.
     async fn go_round(&mut self, order: &Order) {
-        sleep_until(self.due).await;
+        self.wait().await;
         let check = &order.check;
         let started = Instant::now();
         let heard = self.ask.ask(&check.probe, &order.target, check.timeout).await;
         // Not earlier: a check that a changed order cut short is made again at once.
         self.due = started + check.interval;
+        let was_alarmed = std::mem::take(&mut self.alarmed);
         match heard {
             Ok(result) => {
                 self.hindered = false;
                 self.judge.hear(result.healthy, thresholds(check));
                 let healthy = self.judge.opinion().unwrap_or(result.healthy);
+                if was_alarmed && healthy != result.healthy {
+                    self.alarmed = true;
+                    self.due = started + URGENT.min(check.interval);
+                }
                 self.seat.record(healthy, result);
             }
             Err(fault) if !self.hindered => {
@@ -83,12 +96,33 @@ impl<A: Ask> Rounds<A> {
         if check.probe == Probe::None {
             std::future::pending().await
         }
+        // Not after an alarm: a server that closes what is idle is asked once more for that, no more.
+        if check.hold_connection && !was_alarmed && self.held.is_none() {
+            let healthy = self.judge.opinion() == Some(true);
+            self.held =
+                if healthy { self.ask.hold(&order.target, check.timeout).await } else { None };
+        }
+    }
+
+    /// Waits until the next check is due, which it is at once when a held connection is closed.
+    async fn wait(&mut self) {
+        let Some(held) = &mut self.held else { return sleep_until(self.due).await };
+        tokio::select! {
+            () = sleep_until(self.due) => {}
+            () = held => {
+                (self.held, self.alarmed) = (None, true);
+                self.due = Instant::now();
+            }
+        }
     }
 
     /// Goes over to another order.
     fn turn(&mut self, old: &Order, new: &Order) {
         let now = Instant::now();
         self.due = self.due.min(now + new.check.interval);
+        if old.target != new.target || !new.check.hold_connection {
+            (self.held, self.alarmed) = (None, false);
+        }
         if old.target != new.target || old.check.probe != new.check.probe {
             self.judge = Judge::new();
             self.due = now;

@@ -9,10 +9,12 @@ use gantry_model::service::*;
 use gantry_model::verdict::{CheckResult, Layer, Verdict};
 use gantry_runtime::clock;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::round::URGENT;
 use super::*;
-use crate::probe::OwnFault;
+use crate::probe::{Held, OwnFault};
 
 /// Answers for the servers, by port, and notes each check's time.
 #[derive(Clone, Default)]
@@ -25,6 +27,8 @@ struct Answers {
     hindered: bool,
     asked: Vec<(u16, Instant)>,
     under_way: HashMap<u16, usize>,
+    /// Connections that are held: a server closes one by letting go of it.
+    held: HashMap<u16, oneshot::Sender<()>>,
 }
 
 /// Counts a check as under way for as long as it lives.
@@ -56,11 +60,26 @@ impl Ask for Told {
         let (layer, cause) = (Layer::Application, String::new());
         Ok(CheckResult { healthy, layer, cause, at: clock::wall(), took: takes })
     }
+
+    async fn hold(&self, target: &Target, _timeout: Duration) -> Option<Held> {
+        let (server, held) = oneshot::channel();
+        self.0.lock().held.insert(target.address.port(), server);
+        Some(Box::pin(async { drop(held.await) }))
+    }
 }
 
 impl Told {
     fn down(&self, port: u16, down: bool) {
         self.0.lock().down.insert(port, down);
+    }
+
+    /// The server closes the connection that is held, if one is.
+    fn close(&self, port: u16) {
+        self.0.lock().held.remove(&port).expect("a connection is held");
+    }
+
+    fn is_held(&self, port: u16) -> bool {
+        self.0.lock().held.get(&port).is_some_and(|server| !server.is_closed())
     }
 
     fn times(&self, port: u16) -> Vec<Instant> {
@@ -202,6 +221,61 @@ async fn another_address_or_probe_is_judged_anew_while_the_old_verdict_stands() 
     assert_eq!(healthy(&board, 1), Some(false), "the first answer from there decides");
 }
 
+fn holding() -> HealthCheck {
+    HealthCheck { hold_connection: true, ..check() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_connection_that_is_closed_has_the_server_asked_until_it_is_settled() {
+    let told = Told::default();
+    let (mut schedule, board) = new(&told);
+    schedule.put(&service(HealthCheck { fall: 3, ..holding() }), &[server(1)]);
+    sleep(5 * SECOND).await;
+    assert_eq!(told.times(1).len(), 2);
+    told.down(1, true);
+    told.close(1);
+    let closed = Instant::now();
+    board.subscribe().changed().await.unwrap();
+    assert_eq!(healthy(&board, 1), Some(false));
+    assert_eq!((told.times(1).len(), closed.elapsed()), (5, 2 * URGENT), "at once, and twice more");
+    told.down(1, false);
+    sleep(9 * SECOND).await;
+    assert_eq!((told.times(1).len(), healthy(&board, 1)), (7, Some(true)), "then as ever");
+    assert!(told.is_held(1), "and there is a connection again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_what_is_idle_is_asked_once_more_for_it() {
+    let told = Told::default();
+    let (mut schedule, board) = new(&told);
+    schedule.put(&service(holding()), &[server(1)]);
+    sleep(SECOND).await;
+    told.close(1);
+    sleep(SECOND).await;
+    assert_eq!((told.times(1).len(), told.is_held(1)), (2, false));
+    sleep(4 * SECOND).await;
+    assert_eq!((told.times(1).len(), told.is_held(1)), (3, true), "after the next check");
+    assert_eq!(healthy(&board, 1), Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_connection_is_held_of_whom_it_is_not_asked() {
+    let told = Told::default();
+    let (mut schedule, _board) = new(&told);
+    told.down(2, true);
+    schedule.put(&service(holding()), &[server(1), server(2)]);
+    sleep(5 * SECOND).await;
+    assert!(told.is_held(1) && !told.is_held(2), "a server that fails is spared");
+    schedule.put(&service(check()), &[server(1), server(2)]);
+    sleep(SPACING).await;
+    assert!(!told.is_held(1));
+    schedule.put(&service(holding()), &[server(1)]);
+    sleep(5 * SECOND).await;
+    schedule.remove(&service(check()).name);
+    sleep(SPACING).await;
+    assert!(!told.is_held(1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_numbers_keep_the_opinion_and_count_at_once() {
     let told = Told::default();
@@ -313,6 +387,10 @@ async fn a_panic_in_a_check_is_the_owners_panic() {
     impl Ask for Broken {
         async fn ask(&self, _: &Probe, _: &Target, _: Duration) -> Result<CheckResult, OwnFault> {
             panic!("a probe's bug")
+        }
+
+        async fn hold(&self, _: &Target, _: Duration) -> Option<Held> {
+            None
         }
     }
     let mut schedule = Schedule::asking(Broken, Board::new([]));

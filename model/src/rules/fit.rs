@@ -180,6 +180,11 @@ fn check_fallback(violations: &mut Violations, service: &VirtualService, fallbac
 }
 
 fn check_probe(violations: &mut Violations, check: &HealthCheck) {
+    if check.hold_connection && check.probe == Probe::None {
+        let what = "is the reason for a check, and \"none\" is asked for: choose a probe, such as \
+                    tcp_connect, or leave it out";
+        violations.add("hold_connection", "NEEDS_PROBE", what);
+    }
     match &check.probe {
         Probe::Http(http) => violations.within("http", |violations| {
             let fields = [

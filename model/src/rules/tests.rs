@@ -265,10 +265,8 @@ fn parts_of_layer_4_fit_each_other() {
 #[test]
 fn probes_that_no_server_can_answer() {
     use pb::health_check::{Http, Mllp, Probe};
-    let with = |probe| {
-        let check = pb::HealthCheck { probe: Some(probe), ..Default::default() };
-        wrong(layer7(), |it| it.health_check = Some(check)).join(", ")
-    };
+    let by = |check| wrong(layer7(), |it| it.health_check = Some(check)).join(", ");
+    let with = |probe| by(pb::HealthCheck { probe: Some(probe), ..Default::default() });
     let mllp = |message: &str, codes: &[&str]| {
         let expect_codes = codes.iter().map(|code| (*code).to_owned()).collect();
         with(Probe::Mllp(Mllp { message: message.to_owned(), expect_codes, tls: false }))
@@ -282,6 +280,11 @@ fn probes_that_no_server_can_answer() {
     assert_eq!(mllp("", &["AA", "OK"]), "health_check.mllp.expect_codes[1] UNKNOWN_CODE");
     let http = Http { path: format!("/{}", "x".repeat(2048)), ..Default::default() };
     assert_eq!(with(Probe::Http(http)), "health_check.http.path TOO_LONG");
+    let holding =
+        |probe| by(pb::HealthCheck { hold_connection: true, probe, ..Default::default() });
+    assert_eq!(holding(None), "");
+    let none = Probe::None(pb::health_check::None {});
+    assert_eq!(holding(Some(none)), "health_check.hold_connection NEEDS_PROBE");
 }
 
 /// The conflicts of these services, as `id field` each, when the ids in `changed` are new.

@@ -49,6 +49,7 @@ pub(super) fn health_check(
         fall: or(fall, default.fall),
         port: port?,
         through_virtual_address: message.through_virtual_address,
+        hold_connection: message.hold_connection,
         probe: probe?,
     })
 }
@@ -61,6 +62,7 @@ pub(super) fn health_check_message(check: &HealthCheck) -> pb::HealthCheck {
         rise: i32::try_from(check.rise).unwrap_or(i32::MAX),
         port: port_message(check.port),
         through_virtual_address: check.through_virtual_address,
+        hold_connection: check.hold_connection,
         probe: Some(probe_message(&check.probe)),
     }
 }

@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         layer4_end_a_halted_server_resets_its_connections,
         layer4_end_a_failed_server_loses_clients_at_once_and_connections_after_the_grace,
         layer4_end_a_server_that_recovers_in_time_has_lost_nothing,
+        layer4_end_a_server_whose_process_ends_is_left_between_two_checks,
         layer4_end_with_no_server_left_clients_are_refused_at_once,
         layer4_end_idle_timeouts_are_the_services,
         layer4_end_agent_l4_killed_in_a_drain_changes_nothing,
@@ -135,6 +136,25 @@ fn layer4_end_a_server_that_recovers_in_time_has_lost_nothing() {
     let _asked = stand.servers(["rs1"], &[9104]);
     service.shows(&["10.77.0.21:104", "Masq    100 "]);
     kept.echoes().unwrap();
+}
+
+fn layer4_end_a_server_whose_process_ends_is_left_between_two_checks() {
+    let stand = Stand::two_arm();
+    let [first, _second] = stand.servers(["rs1", "rs2"], &[104]);
+    let mut service = checked(layer4(Method::Nat), Duration::from_secs(600));
+    let check = service.health_check.as_mut().unwrap();
+    check.interval = Some(gantry_tests::services::duration(Duration::from_secs(86400)));
+    check.hold_connection = true;
+    let service = nat(stand, service);
+    stand.eventually("the first check has been made, and a connection is held", || {
+        let serves = service.server_status("rs1").state() == State::Serving;
+        let held = ["-Htn", "state", "established", "sport", "=", ":104"];
+        let held = stand.node("rs1").run("ss", &held).output();
+        (serves && held.lines().count() == 1).then_some(())
+    });
+    first.stop();
+    service.shows(&["10.77.0.21:104", "Masq    0 "]);
+    assert_eq!(stand.connect(service.at()).unwrap().served_by, "rs2");
 }
 
 fn layer4_end_with_no_server_left_clients_are_refused_at_once() {

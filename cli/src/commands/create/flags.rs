@@ -62,6 +62,9 @@ pub(crate) struct ServiceFlags {
     /// Check by way of the virtual address, as clients' packets come: for DR and tunnel
     #[arg(long, requires = "layer4", conflicts_with = "layer7")]
     check_through_virtual_address: bool,
+    /// Keep a connection open to each server, and check at once when the server closes it
+    #[arg(long)]
+    hold_connection: bool,
     #[arg(long = "server", value_name = "SERVER", help = SERVER)]
     servers: Vec<ServerArgument>,
 }
@@ -137,11 +140,13 @@ impl ServiceFlags {
         let persistence = self
             .persistence
             .map(|timeout| v1::Persistence { timeout: Some(timeout), ..Default::default() });
-        let through_virtual_address = self.check_through_virtual_address;
-        let health_check = (self.check.is_some() || through_virtual_address).then(|| {
-            let probe = self.check.map(|Check(probe)| probe);
-            v1::HealthCheck { probe, through_virtual_address, ..Default::default() }
-        });
+        let health_check = v1::HealthCheck {
+            probe: self.check.map(|Check(probe)| probe),
+            through_virtual_address: self.check_through_virtual_address,
+            hold_connection: self.hold_connection,
+            ..Default::default()
+        };
+        let health_check = (health_check != v1::HealthCheck::default()).then_some(health_check);
         let forwarding = match self.layer4 {
             Some(method) => Forwarding::Layer4(self.kernel.into_layer4(method.into())),
             None => layer7(self.mode),

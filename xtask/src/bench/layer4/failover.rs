@@ -2,8 +2,9 @@
 //!
 //! One network with two load balancers, this namespace with agent-l4 and healthd, and another with
 //! keepalived. Both send clients to the same two real servers by direct routing, in turn, and both check
-//! them by TCP connects once a second; one failure takes out. So every kill meets both at once, under the same
-//! clients: a connection to each 20 times a second.
+//! them by TCP connects once a second; one failure takes out. Gantry does so for two virtual addresses,
+//! and for one of them it also holds a connection to each server. So every kill meets all at once, under
+//! the same clients: a connection to each address 20 times a second.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -28,7 +29,9 @@ use crate::say;
 
 const PORT: u16 = 8080;
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+const OURS_HELD: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 102);
 const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 101);
+const ALL: [Ipv4Addr; 3] = [OURS, OURS_HELD, THEIRS];
 /// The one that is killed comes first.
 const SERVERS: [(&str, Ipv4Addr); 2] =
     [("rs1", Ipv4Addr::new(10, 77, 0, 21)), ("rs2", Ipv4Addr::new(10, 77, 0, 22))];
@@ -49,36 +52,45 @@ pub(super) async fn measure(stage: &Stage, kills: usize) -> anyhow::Result<()> {
     let _other = lab.serve(stage, 1)?;
     let keepalived = Keepalived::start(&lab.balancer, stage.rig.dir(), &keepalived_config())?;
     let agents = start_gantry(stage).await?;
-    let (mut ours, mut theirs) = (Side::new(agents[1].id()), Side::new(keepalived.id()));
+    let [agent, keepalived] = [agents[1].id(), keepalived.id()];
+    let mut sides = [
+        Side::new("Gantry", OURS, agent),
+        Side::new("Gantry, a connection held", OURS_HELD, agent),
+        Side::new("keepalived", THEIRS, keepalived),
+    ];
     for kill in 0..kills {
         server = server.map_or_else(|| lab.serve(stage, 0), Ok).map(Some)?;
-        for side in [&ours, &theirs] {
+        for side in &sides {
             until("both servers are in service", LOOK, || side.has(2)).await?;
         }
         // Any moment of the checks' second, and each as often as any other.
         tokio::time::sleep(INTERVAL * u32::try_from(kill)? / u32::try_from(kills)?).await;
-        let clients = [lab.client(OURS)?, lab.client(THEIRS)?];
+        let clients: Vec<_> = ALL.into_iter().map(|at| lab.client(at)).collect::<Result<_, _>>()?;
         tokio::time::sleep(CALM).await;
         let killed = clock::monotonic();
         drop(server.take());
-        watch(&mut ours, &mut theirs, killed).await?;
+        watch(&mut sides, killed).await?;
         tokio::time::sleep(CALM).await;
-        for (side, client) in [&mut ours, &mut theirs].into_iter().zip(clients) {
+        for (side, client) in sides.iter_mut().zip(clients) {
             side.count(client.stop()?, killed);
         }
     }
-    ours.tell("Gantry");
-    theirs.tell("keepalived");
-    say(format_args!(
-        "  ratio of the medians until the last failure: {:.2} (promise: at most 1)",
-        ratio(&ours.last_failure, &theirs.last_failure)
-    ));
+    sides.iter_mut().for_each(Side::tell);
+    let [checks, held, theirs] = &sides;
+    for (with, side) in [("checks alone", checks), ("a connection held", held)] {
+        say(format_args!(
+            "  with {with}: ratio of the medians until the last failure {:.2} (promise: at most 1), of the \
+             failed connections {:.2}",
+            ratio(&side.last_failure, &theirs.last_failure),
+            side.failed_in_all() / theirs.failed_in_all()
+        ));
+    }
     Ok(())
 }
 
 /// Notes when each side's kernel sends no clients to the dead server any more.
-async fn watch(ours: &mut Side, theirs: &mut Side, killed: Instant) -> anyhow::Result<()> {
-    let mut left = vec![ours, theirs];
+async fn watch(sides: &mut [Side], killed: Instant) -> anyhow::Result<()> {
+    let mut left: Vec<_> = sides.iter_mut().collect();
     while !left.is_empty() {
         anyhow::ensure!(clock::monotonic() - killed < INTERVAL * 60, "the dead server stays");
         let mut still = Vec::new();
@@ -95,9 +107,11 @@ async fn watch(ours: &mut Side, theirs: &mut Side, killed: Instant) -> anyhow::R
     Ok(())
 }
 
-/// One load balancer.
+/// A virtual service of one load balancer.
 #[derive(Debug)]
 struct Side {
+    name: &'static str,
+    address: Ipv4Addr,
     table: Table,
     out: Durations,
     last_failure: Durations,
@@ -106,14 +120,16 @@ struct Side {
 }
 
 impl Side {
-    fn new(process: u32) -> Self {
+    fn new(name: &'static str, address: Ipv4Addr, process: u32) -> Self {
         let (out, last_failure) = (Durations::default(), Durations::default());
-        Self { table: Table::of(process), out, last_failure, failed: Vec::new(), tried: 0 }
+        let (table, failed) = (Table::of(process), Vec::new());
+        Self { name, address, table, out, last_failure, failed, tried: 0 }
     }
 
     /// Whether so many servers get clients.
     fn has(&self, servers: usize) -> anyhow::Result<bool> {
-        let serve = self.table.all()?.into_iter().filter(|entry| entry.weight > 0);
+        let all = self.table.all()?.into_iter();
+        let serve = all.filter(|entry| *entry.service.ip() == self.address && entry.weight > 0);
         Ok(serve.count() == servers)
     }
 
@@ -125,7 +141,12 @@ impl Side {
         self.failed.push(failed.len());
     }
 
-    fn tell(&mut self, name: &str) {
+    fn failed_in_all(&self) -> f64 {
+        self.failed.iter().map(|failed| *failed as f64).sum()
+    }
+
+    fn tell(&mut self) {
+        let name = self.name;
         self.failed.sort_unstable();
         let (all, count) = (self.failed.iter().sum::<usize>(), self.failed.len());
         let [least, median, most] = [0, count / 2, count.saturating_sub(1)]
@@ -169,7 +190,7 @@ impl Lab {
         let servers = SERVERS.iter().map(|(name, address)| {
             let net = host(name, *address)?;
             quiet(&net)?;
-            net.ip(&[OURS, THEIRS].map(|address| format!("addr add {address}/32 dev lo")))?;
+            net.ip(&ALL.map(|address| format!("addr add {address}/32 dev lo")))?;
             Ok(net)
         });
         let servers = servers.collect::<anyhow::Result<_>>()?;
@@ -249,9 +270,10 @@ fn keep_connecting(to: SocketAddr, stop: &AtomicBool) -> Vec<Attempt> {
     attempts
 }
 
-/// Makes the service, and starts healthd and agent-l4.
+/// Makes the services, and starts healthd and agent-l4.
 async fn start_gantry(stage: &Stage) -> anyhow::Result<[Agent; 2]> {
-    stage.rig.make_cluster_of(CLUSTER, vec![service()]).await?;
+    let services = vec![service("checked", OURS, false), service("held", OURS_HELD, true)];
+    stage.rig.make_cluster_of(CLUSTER, services).await?;
     let identity = stage.rig.enroll(CLUSTER, APPLIANCE).await?;
     let start = |program: &str, state: &str| {
         stage.start(program, None, (&stage.rig.url(), &identity, &identity.with_file_name(state)))
@@ -261,7 +283,7 @@ async fn start_gantry(stage: &Stage) -> anyhow::Result<[Agent; 2]> {
     Ok(agents)
 }
 
-fn service() -> pb::config::Service {
+fn service(id: &str, address: Ipv4Addr, hold_connection: bool) -> pb::config::Service {
     let server = |(name, address): &(&str, Ipv4Addr)| pb::RealServer {
         name: (*name).to_owned(),
         endpoint: Some(pb::Endpoint { address: address.to_string(), port: PORT.into() }),
@@ -273,6 +295,7 @@ fn service() -> pb::config::Service {
         timeout: Some(wire::duration_message(INTERVAL)),
         fall: 1,
         rise: 1,
+        hold_connection,
         probe: Some(connect),
         ..Default::default()
     };
@@ -282,9 +305,9 @@ fn service() -> pb::config::Service {
         ..Default::default()
     };
     let service = pb::VirtualService {
-        name: "killed".to_owned(),
+        name: id.to_owned(),
         listener: Some(pb::Listener {
-            address: OURS.to_string(),
+            address: address.to_string(),
             ports: vec![PORT.to_string()],
             ..Default::default()
         }),
