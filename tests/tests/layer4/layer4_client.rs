@@ -240,6 +240,9 @@ fn layer4_client_counters_have_64_bits_and_are_ipvsadms() {
 
 fn layer4_client_services_of_others_are_read_as_such() {
     let lab = node();
+    // Not by way of ipvsadm, which waits for the module with the lock of all of IPVS; the module waits
+    // for the namespaces that are being taken down, and these wait for that lock.
+    lab.node("lb").run("modprobe", &["ip_vs_lblc"]).output();
     ipvsadm(&lab, "-A -t 10.77.0.100:80 -s lblc");
     ipvsadm(&lab, "-A -t 10.77.0.100:81 -s rr");
     ipvsadm(&lab, "-A --sctp-service 10.77.0.100:82 -s rr");
