@@ -17,7 +17,7 @@ use gantry_model::plan::ServicePlan;
 use gantry_proto::agent::v1 as pb;
 use gantry_runtime::agent::{Apply, Ask, Observe, Rejection};
 use gantry_runtime::clock;
-use gantry_runtime::feed::Hear;
+use gantry_runtime::feed::{Hear, News};
 use parking_lot::{Condvar, Mutex};
 use tracing::error;
 
@@ -204,8 +204,8 @@ impl Apply for Door {
 }
 
 impl Hear for Door {
-    fn hear(&mut self, server: &ServerName, healthy: Option<bool>) {
-        self.0.change(|inbox| inbox.verdicts.extend([(server.clone(), healthy)]));
+    fn hear(&mut self, news: Vec<News>) {
+        self.0.change(|inbox| inbox.verdicts.extend(news));
     }
 }
 

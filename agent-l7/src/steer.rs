@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use gantry_model::name::{ServerName, ServiceName};
+use gantry_model::name::ServiceName;
 use gantry_model::plan::ServicePlan;
 use gantry_model::service::Endpoint;
 use gantry_model::wire::duration_message;
@@ -14,7 +14,7 @@ use gantry_proto::agent::v1 as pb;
 use gantry_proto::v1;
 use gantry_runtime::agent::question::{client, refusal};
 use gantry_runtime::agent::{Apply, Ask, Observe, Rejection};
-use gantry_runtime::feed::Hear;
+use gantry_runtime::feed::{Hear, News};
 use parking_lot::Mutex;
 use pb::question::Entries;
 
@@ -47,8 +47,11 @@ impl Apply for Door {
 }
 
 impl Hear for Door {
-    fn hear(&mut self, server: &ServerName, healthy: Option<bool>) {
-        self.0.lock().verdict(server, healthy);
+    fn hear(&mut self, news: Vec<News>) {
+        let mut plane = self.0.lock();
+        for (server, healthy) in &news {
+            plane.verdict(server, *healthy);
+        }
     }
 }
 

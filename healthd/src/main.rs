@@ -45,7 +45,7 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
     tasks.start("schedule", schedule);
     let sight = Arc::new(orders::Sight(Arc::clone(&board)));
     let held = agent::start(&mut tasks, AgentKind::Health, &options.agent, orders, sight).await?;
-    memory::forget_others(&board, held.iter());
+    memory::forget_others(&board, held.plans());
     let socket = &options.agent.feed;
     let listener = local::bind(socket)
         .with_context(|| format!("opening the feed's socket {}", socket.display()))?;

@@ -45,9 +45,9 @@ pub fn recall(state: &Path) -> Vec<Verdict> {
 }
 
 /// Takes off the board who is not in `plans` any more.
-pub fn forget_others<'a>(board: &Board, plans: impl Iterator<Item = &'a ServicePlan>) {
-    let known: HashSet<&ServerName> =
-        plans.flat_map(|plan| &plan.servers).map(|server| &server.name).collect();
+pub fn forget_others(board: &Board, plans: impl Iterator<Item = ServicePlan>) {
+    let known: HashSet<ServerName> =
+        plans.flat_map(|plan| plan.servers).map(|server| server.name).collect();
     for verdict in board.changes_since(0).verdicts {
         if !known.contains(&verdict.server) {
             board.forget(&verdict.server);

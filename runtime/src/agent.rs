@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use gantry_model::agent::{AgentKind, AgentName};
 use gantry_model::name::{ApplianceName, ServiceName};
 use gantry_model::plan::ServicePlan;
@@ -173,6 +174,16 @@ impl Link {
     }
 }
 
+/// What the ledger held at the start.
+#[derive(Debug)]
+pub struct Held(Vec<Bytes>);
+
+impl Held {
+    pub fn plans(&self) -> impl Iterator<Item = ServicePlan> {
+        self.0.iter().filter_map(|plan| wire::decode_plan(plan).ok())
+    }
+}
+
 /// Starts the loop in `tasks`. First of all, what the ledger holds is put in force; gives that.
 pub async fn start(
     tasks: &mut Tasks,
@@ -180,7 +191,7 @@ pub async fn start(
     options: &AgentOptions,
     apply: impl Apply,
     observe: Arc<dyn Observe>,
-) -> Result<Vec<ServicePlan>, AgentError> {
+) -> Result<Held, AgentError> {
     let identity = Identity::load(&options.identity)?;
     let appliance: ApplianceName = identity
         .name()
@@ -201,12 +212,11 @@ pub async fn follow(
     link: Link,
     state: &Path,
     (apply, observe): (impl Apply, Arc<dyn Observe>),
-) -> Result<Vec<ServicePlan>, AgentError> {
+) -> Result<Held, AgentError> {
     let (ledger, desired) = Ledger::open(state)?;
     info!(agent = %name, revision = %desired.revision(), services = desired.services().len(),
         "starting from the ledger");
-    let held =
-        desired.services().values().filter_map(|plan| wire::decode_plan(plan).ok()).collect();
+    let held = Held(desired.services().values().cloned().collect());
     let (told, outcome) = watch::channel(Told::default());
     let this = identity_message(&name);
     let kept = (ledger, desired);

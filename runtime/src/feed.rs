@@ -21,9 +21,12 @@ use crate::tasks::Tasks;
 
 /// Takes what the feed says.
 pub trait Hear: Send + 'static {
-    /// A verdict; none: nothing is known of this server any more.
-    fn hear(&mut self, server: &ServerName, healthy: Option<bool>);
+    /// New verdicts; none: nothing is known of that server any more.
+    fn hear(&mut self, news: Vec<News>);
 }
+
+/// What is said of a server now.
+pub type News = (ServerName, Option<bool>);
 
 /// How long healthd may keep an agent that starts from carrying traffic: it may be dead itself.
 const FIRST_WORD: Duration = Duration::from_millis(500);
@@ -107,21 +110,21 @@ async fn open(socket: &Path) -> Result<Streaming<WatchVerdictsResponse>, Status>
 
 fn take(message: &WatchVerdictsResponse, hear: &mut impl Hear, known: &mut BTreeSet<ServerName>) {
     let mut missing = if message.full { std::mem::take(known) } else { BTreeSet::new() };
+    let mut news = Vec::with_capacity(message.verdicts.len());
     for verdict in &message.verdicts {
         match wire::verdict(verdict) {
             Ok(Ok(verdict)) => {
                 missing.remove(&verdict.server);
-                hear.hear(&verdict.server, Some(verdict.healthy));
-                known.insert(verdict.server);
+                known.insert(verdict.server.clone());
+                news.push((verdict.server, Some(verdict.healthy)));
             }
             Ok(Err(gone)) => {
                 known.remove(&gone);
-                hear.hear(&gone, None);
+                news.push((gone, None));
             }
             Err(why) => warn!(%why, "healthd sent nonsense"),
         }
     }
-    for server in missing {
-        hear.hear(&server, None);
-    }
+    news.extend(missing.into_iter().map(|server| (server, None)));
+    hear.hear(news);
 }
