@@ -5,6 +5,8 @@
 mod control;
 mod figures;
 mod layer4;
+mod layer7;
+mod processes;
 mod rig;
 
 use std::process::Command;
@@ -20,6 +22,8 @@ pub(crate) enum Bench {
     Control(control::Control),
     /// Layer 4 in the kernel, beside ipvsadm and keepalived: programming, changes, failover
     Layer4(layer4::Layer4),
+    /// The proxy, beside HAProxy and nginx: bulk, messages, connections, memory, changes, failover
+    Layer7(layer7::Layer7),
 }
 
 /// What is built with optimizations.
@@ -32,17 +36,23 @@ impl Bench {
         {
             return layer4.measure().await;
         }
+        if let Self::Layer7(layer7) = &self
+            && layer7.is_backend()
+        {
+            return layer7.serve();
+        }
         let workspace = Workspace::load()?;
         match self {
             _ if cfg!(debug_assertions) => again_with_optimizations(&workspace, self.crates()),
             Self::Control(control) => control.run(&workspace).await,
             Self::Layer4(layer4) => layer4.run(&workspace),
+            Self::Layer7(layer7) => layer7.run(&workspace).await,
         }
     }
 
     fn crates(&self) -> &'static [&'static str] {
         match self {
-            Self::Control(_) => &ALL,
+            Self::Control(_) | Self::Layer7(_) => &ALL,
             Self::Layer4(_) => &layer4::CRATES,
         }
     }

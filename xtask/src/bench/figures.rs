@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 /// Durations of one kind of thing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Durations(Vec<Duration>);
 
 impl Durations {

@@ -28,12 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(super) struct Running(Child);
 
 impl Running {
-    /// Starts `command`, tied to this program; what it prints goes to the file `log`.
-    pub(super) fn start(xtask: &Path, command: &[&OsStr], log: &Path) -> anyhow::Result<Self> {
+    /// Starts `command`, tied to this program; what it prints goes to the file `log`. setpriv, of
+    /// util-linux, takes next to no time to become the command.
+    pub(super) fn start(command: &[&OsStr], log: &Path) -> anyhow::Result<Self> {
         let log = std::fs::File::create(log)?;
-        let child = Command::new(xtask)
-            .arg("tied")
-            .arg(std::process::id().to_string())
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "--"])
             .args(command)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -126,7 +126,7 @@ impl Rig {
     pub(super) fn spawn(&self, program: &str, arguments: &[&OsStr]) -> anyhow::Result<Running> {
         let binary = self.binary(program);
         let command: Vec<&OsStr> = [binary.as_os_str()].iter().chain(arguments).copied().collect();
-        Running::start(&self.binary("xtask"), &command, &self.log(program))
+        Running::start(&command, &self.log(program))
     }
 
     /// Where one of Gantry's programs is.
@@ -179,6 +179,15 @@ impl Rig {
     ) -> anyhow::Result<()> {
         let request = pb::CreateClusterRequest { cluster_id: id.into(), ..Default::default() };
         self.fleet()?.create_cluster(request).await?;
+        self.apply(id, services).await
+    }
+
+    /// Gives a cluster that many layer 7 services, and no others.
+    pub(super) async fn fill_cluster(&self, id: &str, services: usize) -> anyhow::Result<()> {
+        self.apply(id, (0..services).map(service).collect()).await
+    }
+
+    async fn apply(&self, id: &str, services: Vec<pb::config::Service>) -> anyhow::Result<()> {
         let config = pb::Config { name: format!("clusters/{id}"), services, ..Default::default() };
         let request = pb::ApplyConfigRequest { config: Some(config), ..Default::default() };
         let client = ConfigServiceClient::new(self.channel()?);

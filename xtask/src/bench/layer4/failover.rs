@@ -205,7 +205,7 @@ impl Lab {
         command.push(xtask.as_os_str());
         let listen = format!("0.0.0.0:{PORT}");
         command.extend(["sample", "mllp", "--name", name, "--listen", &listen].map(OsStr::new));
-        Running::start(&xtask, &command, &stage.rig.log(name))
+        Running::start(&command, &stage.rig.log(name))
     }
 
     /// Starts a client of a virtual address.

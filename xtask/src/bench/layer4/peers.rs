@@ -155,8 +155,7 @@ impl Keepalived {
         {
             command.extend([OsStr::new(option), value.as_os_str()]);
         }
-        let xtask = std::env::current_exe()?;
-        let running = Running::start(&xtask, &command, &file("keepalived.log"))?;
+        let running = Running::start(&command, &file("keepalived.log"))?;
         Ok(Self { running, config: path })
     }
 

@@ -1,7 +1,7 @@
 //! Many virtual services from nothing: from the start of the program until all are in the kernel.
 //!
-//! agent-l4 starts as after a restart of the machine: its configuration is in its ledger, there is no
-//! controller and no healthd, the kernel's table is empty. ipvsadm has its rules in a file. Each run has
+//! agent-l4 starts as after a restart of the machine: its configuration is in its ledger, healthd is
+//! there, a controller is not, the kernel's table is empty. ipvsadm has its rules in a file. Each run has
 //! a new network namespace, for the kernel keeps what was deleted for minutes, and that slows it.
 
 use std::fs::File;
@@ -58,13 +58,15 @@ impl Gantry {
     ) -> anyhow::Result<()> {
         let net = Net::add("nothing")?;
         net.ip(&peers::interface())?;
+        let healthd = stage.healthd(cluster, &net).await?;
+        tokio::time::sleep(REST).await;
         let agent = stage.agent_l4(cluster, Some(&net), &format!("state{round}"))?;
         let said = agent.says("put in force at the start", 1).await?;
         self.whole.push(clock::monotonic() - agent.started);
         self.change.push(said.took()?);
         self.programming.push(agent.says("programmed", 1).await?.took()?);
         check(&net, services)?;
-        drop(agent);
+        drop((agent, healthd));
         call(net.command("ipvsadm").arg("--clear"))
     }
 }

@@ -21,6 +21,10 @@ use crate::workspace::find_program;
 
 /// How long anything may take that is no measurement.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two looks at what another process makes.
+const LOOK: Duration = Duration::from_millis(10);
+/// The controller of agents that have none.
+const NOWHERE: &str = "https://127.0.0.1:9";
 /// The appliance of every cluster.
 pub(super) const APPLIANCE: &str = "lb1";
 
@@ -61,23 +65,26 @@ impl Stage {
             let all = (0..services).map(peers::gantry).collect();
             self.rig.make_cluster_of(&cluster.id, all).await?;
             self.rig.enroll(&cluster.id, APPLIANCE).await?;
-            self.fill_ledger(&cluster).await?;
+            self.fill_ledgers(&cluster).await?;
         }
         Ok(cluster)
     }
 
-    /// Lets agent-l4's own loop follow the controller, but put nothing in force: then the ledger holds
-    /// what an agent starts from.
-    async fn fill_ledger(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        let options = AgentOptions {
-            controller: self.rig.url(),
-            identity: cluster.identity.clone(),
-            state: cluster.ledger(),
-            feed: cluster.dir.join("none"),
-        };
+    /// Lets the agents' own loop follow the controller, but put nothing in force: then the ledgers hold
+    /// what agents start from.
+    async fn fill_ledgers(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let mut tasks = Tasks::new();
-        agent::start(&mut tasks, AgentKind::L4, &options, Nothing, Arc::new(Nothing)).await?;
-        self.rig.settled(&cluster.id, 1).await
+        let kinds = [AgentKind::L4, AgentKind::Health];
+        for kind in kinds {
+            let options = AgentOptions {
+                controller: self.rig.url(),
+                identity: cluster.identity.clone(),
+                state: cluster.ledger(kind),
+                feed: cluster.dir.join("none"),
+            };
+            agent::start(&mut tasks, kind, &options, Nothing, Arc::new(Nothing)).await?;
+        }
+        self.rig.settled(&cluster.id, kinds.len()).await
     }
 
     /// Starts agent-l4 of a cluster, from a copy of its ledger named `state`. With a namespace it runs
@@ -89,10 +96,23 @@ impl Stage {
         state: &str,
     ) -> anyhow::Result<Agent> {
         let state = cluster.dir.join(state);
-        copy(&cluster.ledger(), &state)?;
-        let nowhere = "https://127.0.0.1:9".to_owned();
-        let url = if net.is_some() { nowhere } else { self.rig.url() };
+        copy(&cluster.ledger(AgentKind::L4), &state)?;
+        let url = if net.is_some() { NOWHERE.to_owned() } else { self.rig.url() };
         self.start("gantry-agent-l4", net, (&url, &cluster.identity, &state))
+    }
+
+    /// Starts healthd of a cluster in a namespace, where it has no controller, and waits until agents
+    /// can listen to it.
+    pub(super) async fn healthd(&self, cluster: &Cluster, net: &Net) -> anyhow::Result<Agent> {
+        let state = cluster.dir.join(net.name());
+        copy(&cluster.ledger(AgentKind::Health), &state)?;
+        let feed = feed_of(&state);
+        // Of one before.
+        let _ = std::fs::remove_file(&feed);
+        let healthd =
+            self.start("gantry-healthd", Some(net), (NOWHERE, &cluster.identity, &state))?;
+        until("healthd listens", LOOK, || Ok(feed.exists())).await?;
+        Ok(healthd)
     }
 
     /// Starts an agent.
@@ -103,7 +123,7 @@ impl Stage {
         (url, identity, state): (&str, &Path, &Path),
     ) -> anyhow::Result<Agent> {
         let (binary, log) = (self.rig.binary(program), state.with_extension("log"));
-        let feed = state.with_file_name("health.sock");
+        let feed = feed_of(state);
         let control = state.with_file_name("l4.sock");
         let mut command: Vec<&OsStr> = Vec::new();
         let within = net.map(Net::within);
@@ -119,7 +139,7 @@ impl Stage {
         ];
         command.extend(options.iter().flat_map(|(option, value)| [OsStr::new(option), value]));
         let started = clock::monotonic();
-        let running = Running::start(&self.rig.binary("xtask"), &command, &log)?;
+        let running = Running::start(&command, &log)?;
         Ok(Agent { running, started, log })
     }
 }
@@ -133,9 +153,9 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Where the ledger is that all agents start from.
-    fn ledger(&self) -> PathBuf {
-        self.dir.join("ledger")
+    /// Where the ledger is that all agents of a kind start from.
+    fn ledger(&self, kind: AgentKind) -> PathBuf {
+        self.dir.join(format!("ledger of {kind}"))
     }
 }
 
@@ -163,9 +183,14 @@ impl Agent {
             }
             let waited = clock::monotonic() - began;
             ensure!(waited < PATIENCE, "{} does not say {words:?}", self.log.display());
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Where agents with their state here meet healthd.
+fn feed_of(state: &Path) -> PathBuf {
+    state.with_file_name("health.sock")
 }
 
 /// A line of an agent's log.

@@ -1,0 +1,407 @@
+//! `cargo xtask bench layer7`: agent-l7 as it is deployed, beside HAProxy and nginx, on loopback.
+//!
+//! All three carry the same load to the same real servers in turn, round by round, in an order that
+//! turns round as well, so that what else the machine is at meets all. The real servers and the load
+//! check every byte. agent-l7 has its configuration from a controller, with persistence, counters and
+//! health; it alone is counted, not the controller.
+
+mod backend;
+mod failover;
+mod figures;
+mod line;
+mod load;
+mod many;
+mod peers;
+mod wire;
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use gantry_proto::v1 as pb;
+use gantry_runtime::shell;
+
+use self::figures::{Sample, Table};
+use self::load::{Kind, Load};
+use self::peers::Ports;
+use super::processes;
+use super::rig::{Rig, Running};
+use crate::say;
+use crate::workspace::Workspace;
+
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = "\\
+Takes about ten minutes. Needs haproxy and nginx: apt-get install haproxy nginx libnginx-mod-stream.")]
+pub(crate) struct Layer7 {
+    /// How often each figure is measured, in turn with the peers'
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each time, in seconds
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// What is measured, and with how many connections
+    #[arg(long, value_delimiter = ',', default_values_t = default_tests())]
+    tests: Vec<Test>,
+    /// How many virtual services there are when what each costs is measured
+    #[arg(long, default_value_t = 5000)]
+    services: usize,
+    /// How often a real server is killed
+    #[arg(long, default_value_t = 5)]
+    kills: usize,
+    /// Be the real server
+    #[arg(long, hide = true)]
+    backend: Option<SocketAddr>,
+}
+
+/// One kind of load, with a number of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Test {
+    kind: Kind,
+    connections: usize,
+}
+
+/// Something that carries the load.
+struct Target {
+    name: &'static str,
+    running: Running,
+    ports: Ports,
+}
+
+const CLUSTER: &str = "bench";
+/// The load's own time before it is measured.
+const WARM: Duration = Duration::from_millis(500);
+/// After a load, for the connections of the last one to be gone.
+const REST: Duration = Duration::from_millis(200);
+/// Processors that others may take while a sample is; above, it is taken again.
+const QUIET: f64 = 0.3;
+const TRIES: usize = 3;
+
+fn default_tests() -> Vec<Test> {
+    [
+        "up-1",
+        "up-8",
+        "up-64",
+        "down-1",
+        "down-8",
+        "down-64",
+        "msg-64",
+        "msg-1000",
+        "cps-32",
+        "idle-9000",
+    ]
+    .iter()
+    .map(|text| text.parse().expect("they are written as they are read"))
+    .collect()
+}
+
+impl std::str::FromStr for Test {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} is no test: use up, down, msg, cps or idle and a number of connections, as in msg-64"
+            )
+        };
+        let (kind, connections) = text.split_once('-').ok_or_else(wrong)?;
+        let kind = Kind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(wrong)?;
+        let connections = connections.parse().ok().filter(|count| (1..=9000).contains(count));
+        Ok(Self { kind, connections: connections.ok_or_else(wrong)? })
+    }
+}
+
+impl std::fmt::Display for Test {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}-{}", self.kind.name(), self.connections)
+    }
+}
+
+impl Layer7 {
+    pub(super) fn is_backend(&self) -> bool {
+        self.backend.is_some()
+    }
+
+    /// Is the real server, for ever.
+    pub(super) fn serve(&self) -> anyhow::Result<()> {
+        shell::raise_file_limit();
+        let listen = self.backend.context("this is no real server")?;
+        backend::serve(listen, threads())
+    }
+
+    pub(super) async fn run(&self, workspace: &Workspace) -> anyhow::Result<()> {
+        shell::raise_file_limit();
+        let versions = [peers::version("haproxy")?, peers::version("nginx")?];
+        say(format_args!("{}; {}", versions[0], versions[1]));
+        say(format_args!("congestion control of all: {}", congestion_control()?));
+        let rig = Rig::start(&workspace.target).await?;
+        let (backends, servers) = start_backends(&rig)?;
+        let targets = start_targets(&rig, &servers).await?;
+        let processes: Vec<u32> = backends.iter().map(Running::id).collect();
+        for test in &self.tests {
+            let mut table = Table::new(*test, targets.iter().map(|target| target.name));
+            for round in 0..self.rounds {
+                let mut order: Vec<usize> = (0..targets.len()).collect();
+                order.rotate_left(round % targets.len());
+                for at in order {
+                    table.add(at, self.quiet_sample(*test, &targets[at], &processes)?);
+                }
+            }
+            say(table);
+        }
+        drop(backends);
+        if self.kills > 0 {
+            let other = start_backend(&rig, servers[1])?;
+            failover::measure(&rig, &targets, servers[0], self.kills)?;
+            drop(other);
+        }
+        if self.services > 0 {
+            many::measure(&rig, self.services, self.rounds).await?;
+        }
+        Ok(())
+    }
+
+    /// A sample while nobody else is busy; the best of some if somebody always is.
+    fn quiet_sample(
+        &self,
+        test: Test,
+        target: &Target,
+        backends: &[u32],
+    ) -> anyhow::Result<Sample> {
+        let mut best: Option<Sample> = None;
+        for _ in 0..TRIES {
+            let sample = self.sample(test, target, backends)?;
+            if best.as_ref().is_none_or(|best| sample.foreign < best.foreign) {
+                best = Some(sample);
+            }
+            if best.as_ref().is_some_and(|best| best.foreign <= QUIET) {
+                break;
+            }
+        }
+        best.context("there is at least one")
+    }
+
+    fn sample(&self, test: Test, target: &Target, backends: &[u32]) -> anyhow::Result<Sample> {
+        let of_target = processes::tree(target.running.id());
+        let own: Vec<u32> = backends.iter().copied().chain([std::process::id()]).collect();
+        let load = Load {
+            kind: test.kind,
+            to: target.ports.tcp,
+            tls: None,
+            connections: test.connections,
+            threads: threads().min(test.connections),
+        };
+        let memory_before = processes::memory_kib(&of_target)?;
+        let running = load.start().with_context(|| format!("{test} by {}", target.name))?;
+        std::thread::sleep(WARM);
+        let before = Moment::now(&of_target, &own, &running)?;
+        running.measure(true);
+        std::thread::sleep(Duration::from_secs_f64(self.seconds));
+        running.measure(false);
+        let passed = Moment::now(&of_target, &own, &running)?.since(&before);
+        let memory = processes::memory_kib(&of_target)?;
+        if test.kind == Kind::Idle {
+            running.speak()?;
+        }
+        let errors = running.shared.errors.load(std::sync::atomic::Ordering::Relaxed);
+        ensure!(
+            errors == 0,
+            "{test} by {}: {errors} errors: {}",
+            target.name,
+            running.last_error()
+        );
+        let latencies = running.stop()?;
+        std::thread::sleep(REST);
+        Ok(passed.sample(test, &latencies, memory.saturating_sub(memory_before)))
+    }
+}
+
+/// Counters at one moment, or between two.
+struct Moment {
+    at: std::time::Instant,
+    target: Duration,
+    own: Duration,
+    machine: Duration,
+    exchanges: u64,
+    bytes: u64,
+}
+
+/// What passed between two moments.
+struct Passed {
+    time: Duration,
+    target: Duration,
+    foreign: Duration,
+    exchanges: u64,
+    bytes: u64,
+}
+
+impl Moment {
+    fn now(target: &[u32], own: &[u32], running: &load::Running) -> anyhow::Result<Self> {
+        use std::sync::atomic::Ordering::Relaxed;
+        Ok(Self {
+            at: gantry_runtime::clock::monotonic(),
+            target: processes::cpu_time(target)?,
+            own: processes::cpu_time(own)?,
+            machine: processes::machine_time()?,
+            exchanges: running.shared.exchanges.load(Relaxed),
+            bytes: running.shared.bytes.load(Relaxed),
+        })
+    }
+
+    fn since(&self, before: &Self) -> Passed {
+        let (target, own) = (self.target - before.target, self.own - before.own);
+        Passed {
+            time: self.at - before.at,
+            target,
+            foreign: (self.machine - before.machine).saturating_sub(target + own),
+            exchanges: self.exchanges - before.exchanges,
+            bytes: self.bytes - before.bytes,
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+impl Passed {
+    fn sample(
+        &self,
+        test: Test,
+        latencies: &hdrhistogram::Histogram<u64>,
+        memory_kib: u64,
+    ) -> Sample {
+        let seconds = self.time.as_secs_f64();
+        let (rate, cpu) = match test.kind {
+            Kind::Up | Kind::Down => {
+                let gigabytes = self.bytes as f64 / 1e9;
+                (8.0 * gigabytes / seconds, self.target.as_secs_f64() / gigabytes)
+            }
+            Kind::Idle => (memory_kib as f64 / test.connections as f64, 0.0),
+            _ => {
+                let exchanges = self.exchanges as f64;
+                (exchanges / seconds, self.target.as_secs_f64() / exchanges * 1e5)
+            }
+        };
+        let p99 = latencies.value_at_quantile(0.99) as f64 / 1e3;
+        Sample { rate, cpu, p99, foreign: self.foreign.as_secs_f64() / seconds }
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn congestion_control() -> anyhow::Result<String> {
+    let path = "/proc/sys/net/ipv4/tcp_congestion_control";
+    Ok(std::fs::read_to_string(path).context(path)?.trim().to_owned())
+}
+
+/// A port that is free now.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Two real servers, each a process.
+fn start_backends(rig: &Rig) -> anyhow::Result<(Vec<Running>, Vec<SocketAddr>)> {
+    let mut running = Vec::new();
+    let mut addresses = Vec::new();
+    for _ in 0..2 {
+        let address = free_address()?;
+        running.push(start_backend(rig, address)?);
+        addresses.push(address);
+    }
+    Ok((running, addresses))
+}
+
+fn start_backend(rig: &Rig, address: SocketAddr) -> anyhow::Result<Running> {
+    let listen = address.to_string();
+    let command = ["bench", "layer7", "--backend", &listen].map(OsStr::new);
+    let xtask = rig.binary("xtask");
+    let command: Vec<&OsStr> = [xtask.as_os_str()].into_iter().chain(command).collect();
+    let running = Running::start(&command, &rig.log("real-server"))?;
+    wait_for(address)?;
+    Ok(running)
+}
+
+fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
+    for _ in 0..500 {
+        if std::net::TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    anyhow::bail!("nobody listens at {address}")
+}
+
+async fn start_targets(rig: &Rig, servers: &[SocketAddr]) -> anyhow::Result<Vec<Target>> {
+    let ports = || anyhow::Ok(Ports { tcp: free_address()? });
+    let (ours, of_haproxy, of_nginx) = (ports()?, ports()?, ports()?);
+    let dir: &Path = rig.dir();
+    let targets = vec![
+        Target { name: "Gantry", running: start_gantry(rig, ours, servers).await?, ports: ours },
+        Target {
+            name: "HAProxy",
+            running: peers::haproxy(dir, of_haproxy, servers, threads())?,
+            ports: of_haproxy,
+        },
+        Target {
+            name: "nginx",
+            running: peers::nginx(dir, of_nginx, servers, threads())?,
+            ports: of_nginx,
+        },
+    ];
+    for target in &targets {
+        wait_for(target.ports.tcp).with_context(|| format!("starting {}", target.name))?;
+    }
+    Ok(targets)
+}
+
+/// agent-l7, with healthd beside it, by the controller's word.
+async fn start_gantry(rig: &Rig, ports: Ports, servers: &[SocketAddr]) -> anyhow::Result<Running> {
+    rig.make_cluster_of(CLUSTER, vec![service("tcp", ports.tcp, servers)]).await?;
+    let identity = rig.enroll(CLUSTER, "lb1").await?;
+    let (url, feed) = (rig.url(), rig.dir().join("health.sock"));
+    let start = |program: &str| {
+        let state = rig.dir().join(program);
+        let arguments: [&OsStr; 8] = [
+            "--controller".as_ref(),
+            url.as_ref(),
+            "--identity".as_ref(),
+            identity.as_ref(),
+            "--state".as_ref(),
+            state.as_ref(),
+            "--feed".as_ref(),
+            feed.as_ref(),
+        ];
+        rig.spawn(program, &arguments)
+    };
+    // It ends with this program.
+    std::mem::forget(start("gantry-healthd")?);
+    let agent = start("gantry-agent-l7")?;
+    rig.settled(CLUSTER, 2).await?;
+    Ok(agent)
+}
+
+fn service(id: &str, listen: SocketAddr, servers: &[SocketAddr]) -> pb::config::Service {
+    let server = |(at, address): (usize, &SocketAddr)| pb::RealServer {
+        name: format!("rs{at}"),
+        endpoint: Some(pb::Endpoint {
+            address: address.ip().to_string(),
+            port: address.port().into(),
+        }),
+        ..Default::default()
+    };
+    let service = pb::VirtualService {
+        name: id.to_owned(),
+        listener: Some(pb::Listener {
+            address: listen.ip().to_string(),
+            ports: vec![listen.port().to_string()],
+            ..Default::default()
+        }),
+        forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
+        persistence: Some(pb::Persistence::default()),
+        ..Default::default()
+    };
+    let real_servers = servers.iter().enumerate().map(server).collect();
+    pb::config::Service { virtual_service: Some(service), real_servers }
+}

@@ -1,0 +1,88 @@
+//! HAProxy and nginx, told the same as Gantry.
+//!
+//! HAProxy has what the appliance of old has: persistence by source address, checks, counters. nginx
+//! of Debian has no checks but passive ones and no persistence table.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+use super::super::rig::Running;
+
+/// Where each kind of traffic is taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    pub(super) tcp: SocketAddr,
+}
+
+/// HAProxy with two threads in a folder of its own.
+pub(super) fn haproxy(
+    dir: &Path,
+    ports: Ports,
+    servers: &[SocketAddr],
+    threads: usize,
+) -> anyhow::Result<Running> {
+    let server = |(at, address): (usize, &SocketAddr)| {
+        format!("    server rs{at} {address} check inter 4s\n")
+    };
+    let servers: String = servers.iter().enumerate().map(server).collect();
+    let config = format!(
+        "global\n    maxconn 20000\n    nbthread {threads}\n\
+         defaults\n    mode tcp\n    option splice-auto\n    timeout connect 4s\n    \
+         timeout client 1h\n    timeout server 1h\n    balance leastconn\n\
+         listen tcp\n    bind {}\n    stick-table type ip size 100k expire 1h\n    stick on src\n\
+         {servers}",
+        ports.tcp
+    );
+    let path = dir.join("haproxy.cfg");
+    std::fs::write(&path, config)?;
+    start(dir, "haproxy", &["-db".as_ref(), "-f".as_ref(), path.as_os_str()])
+}
+
+/// nginx with two workers in a folder of its own.
+pub(super) fn nginx(
+    dir: &Path,
+    ports: Ports,
+    servers: &[SocketAddr],
+    threads: usize,
+) -> anyhow::Result<Running> {
+    let servers: String = servers.iter().map(|at| format!("  server {at};\n")).collect();
+    let home = dir.join("nginx");
+    std::fs::create_dir_all(&home)?;
+    let config = format!(
+        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
+         worker_processes {threads};\nworker_rlimit_nofile 40000;\ndaemon off;\npid {home}/pid;\n\
+         error_log {home}/error.log;\nevents {{ worker_connections 20000; }}\n\
+         stream {{\n upstream real {{\n  least_conn;\n{servers} }}\n \
+         server {{\n  listen {} reuseport backlog=16384;\n  proxy_pass real;\n  \
+         proxy_connect_timeout 4s;\n  proxy_timeout 1h;\n  tcp_nodelay on;\n }}\n}}\n",
+        ports.tcp,
+        home = home.display(),
+    );
+    let path = dir.join("nginx.conf");
+    std::fs::write(&path, config)?;
+    start(dir, "nginx", &["-c".as_ref(), path.as_os_str(), "-p".as_ref(), home.as_os_str()])
+}
+
+fn start(dir: &Path, program: &str, arguments: &[&OsStr]) -> anyhow::Result<Running> {
+    let command: Vec<&OsStr> = [OsStr::new(program)].iter().chain(arguments).copied().collect();
+    Running::start(&command, &log(dir, program))
+}
+
+fn log(dir: &Path, program: &str) -> PathBuf {
+    dir.join(format!("{program}.log"))
+}
+
+/// What each calls itself.
+pub(super) fn version(program: &str) -> anyhow::Result<String> {
+    let missing =
+        || format!("starting {program} (apt-get install haproxy nginx libnginx-mod-stream)");
+    let output = Command::new(program).arg("-v").output().with_context(missing)?;
+    ensure!(output.status.success(), missing());
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
