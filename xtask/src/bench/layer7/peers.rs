@@ -30,7 +30,7 @@ pub(super) fn haproxy(
     };
     let servers: String = servers.iter().enumerate().map(server).collect();
     let config = format!(
-        "global\n    maxconn 20000\n    nbthread {threads}\n\
+        "global\n    maxconn 9200\n    maxpipes 200\n    nbthread {threads}\n\
          defaults\n    mode tcp\n    option splice-auto\n    timeout connect 4s\n    \
          timeout client 1h\n    timeout server 1h\n    balance leastconn\n\
          listen tcp\n    bind {}\n    stick-table type ip size 100k expire 1h\n    stick on src\n\
@@ -54,7 +54,7 @@ pub(super) fn nginx(
     std::fs::create_dir_all(&home)?;
     let config = format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
-         worker_processes {threads};\nworker_rlimit_nofile 40000;\ndaemon off;\npid {home}/pid;\n\
+         worker_processes {threads};\nworker_rlimit_nofile 20000;\ndaemon off;\npid {home}/pid;\n\
          error_log {home}/error.log;\nevents {{ worker_connections 20000; }}\n\
          stream {{\n upstream real {{\n  least_conn;\n{servers} }}\n \
          server {{\n  listen {} reuseport backlog=16384;\n  proxy_pass real;\n  \
