@@ -11,6 +11,7 @@ pub mod steer;
 
 mod deadline;
 mod pick;
+mod proxy_header;
 mod queue;
 mod relay;
 mod seat;

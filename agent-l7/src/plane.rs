@@ -107,7 +107,8 @@ impl Plane {
     ) -> Result<(), Refusal> {
         let layer7 = refusal::check(&service)?;
         let before = self.services.get(&service.name).map(|deployed| &deployed.listeners);
-        let opened = listeners::open(&service, before, &self.claims, self.mailboxes.len())?;
+        let opened =
+            listeners::open(&service, &layer7.tcp, before, &self.claims, self.mailboxes.len())?;
 
         let mut deployed = match self.services.remove(&service.name) {
             Some(deployed) => deployed,
@@ -142,9 +143,13 @@ impl Plane {
             None => self.verdicts.remove(server),
         };
         let Some(deployed) = self.services.get(&server.service) else { return };
-        if let Some(live) = deployed.service.routing().live(&server.server) {
+        let routing = deployed.service.routing();
+        if let Some(live) = routing.live(&server.server) {
             live.judge(healthy);
             deployed.service.reconsider();
+            if healthy == Some(false) && routing.layer7.close_on_failure {
+                self.review(&deployed.service);
+            }
         }
     }
 
@@ -266,6 +271,7 @@ impl Deployed {
             traffic,
             queue_timeouts: counts.queue_timeouts.get(),
             unserved: counts.unserved.get(),
+            malformed: counts.malformed.get(),
             idle_timeouts: counts.idle_timeouts.get(),
             panics: counts.panics.get(),
             servers,

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
+use rustix::net::sockopt;
 
 use crate::deadline::after;
 use crate::socket;
@@ -99,6 +100,8 @@ pub(crate) struct Relay {
     active: [Instant; 2],
     patience: Patience,
     traffic: Arc<Traffic>,
+    /// Sides that were sent nothing since they sent something small.
+    owed: [bool; 2],
     ended: bool,
 }
 
@@ -135,6 +138,7 @@ impl Relay {
             active: [now; 2],
             patience: pair.patience,
             traffic: pair.traffic,
+            owed: [false; 2],
             ended: false,
         }
     }
@@ -163,6 +167,25 @@ impl Relay {
             Some(end) => Progress::Ended(end),
             None if more => Progress::More,
             None => Progress::Waiting,
+        }
+    }
+
+    /// Whether a side may wait for an acknowledgement.
+    ///
+    /// A sender that writes in small pieces under Nagle's algorithm, as DICOM peers do, waits for the
+    /// acknowledgement of each, and the kernel takes up to 40 ms for one. What is sent back carries it,
+    /// so that it costs no packet; if nothing is, it has to be asked for.
+    pub(crate) fn owes(&self) -> bool {
+        self.owed.contains(&true)
+    }
+
+    /// Has the kernel acknowledge at once what it has not yet.
+    pub(crate) fn acknowledge(&mut self) {
+        for (socket, owed) in self.sockets.iter().zip(&mut self.owed) {
+            if std::mem::take(owed) {
+                // A kernel that refuses costs milliseconds, nothing more.
+                let _ = sockopt::set_tcp_quickack(socket, true);
+            }
         }
     }
 
@@ -200,9 +223,11 @@ impl Relay {
         let moved = direction.run(&self.sockets[from], &self.sockets[to], bench);
         if moved.read > 0 {
             self.active[from] = now;
+            self.owed[from] |= moved.small;
         }
         if moved.written > 0 {
             self.active[to] = now;
+            self.owed[to] = false;
             match side {
                 Side::Client => self.traffic.from_clients.add(moved.written),
                 Side::Server => self.traffic.to_clients.add(moved.written),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gantry_model::service::Endpoint;
 
-use crate::pick;
-use crate::server::Server;
+use crate::pick::{self, Health};
+use crate::server::{Server, Tenure};
 use crate::service::Service;
 use crate::sticky::Lease;
 
@@ -55,6 +55,15 @@ impl Seat {
         lease: Option<Lease>,
     ) -> Self {
         Self { server, endpoint, service, lease }
+    }
+
+    /// What becomes of the connection that sits here.
+    pub(crate) fn tenure(&self) -> Tenure {
+        let failed = self.server.health() == Health::Unhealthy;
+        if failed && self.service.routing().layer7.close_on_failure {
+            return Tenure::Over;
+        }
+        self.server.tenure()
     }
 }
 

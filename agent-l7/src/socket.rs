@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use gantry_model::service::Tcp;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::{io, net};
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// Questions after which a peer that does not answer is given up.
+const KEEPALIVES: u32 = 4;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -50,13 +54,49 @@ pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAd
 }
 
 /// Begins to connect; the socket becomes writable when that has succeeded.
-pub(crate) fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+pub(crate) fn connect(address: SocketAddr, tcp: &Tcp) -> io::Result<OwnedFd> {
     let socket = net::socket_with(family(address), SocketType::STREAM, FLAGS, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
+    treat(&socket, tcp)?;
     match net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),
     }
+}
+
+/// Sets what `tcp` asks for. Sockets that are accepted inherit it from their listener.
+pub(crate) fn treat(socket: impl AsFd, tcp: &Tcp) -> io::Result<()> {
+    if let Some(after) = tcp.keepalive {
+        sockopt::set_tcp_keepidle(&socket, after)?;
+        sockopt::set_tcp_keepintvl(
+            &socket,
+            Duration::from_secs(after.as_secs() / u64::from(KEEPALIVES)),
+        )?;
+        sockopt::set_tcp_keepcnt(&socket, KEEPALIVES)?;
+        sockopt::set_socket_keepalive(&socket, true)?;
+    }
+    if let Some(timeout) = tcp.user_timeout {
+        let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(&socket, milliseconds)?;
+    }
+    if let Some(name) = &tcp.congestion_control {
+        sockopt::set_tcp_congestion(&socket, name.as_str())?;
+    }
+    Ok(())
+}
+
+/// Whether this kernel can do what `tcp` asks for.
+pub(crate) fn can_treat(tcp: &Tcp) -> io::Result<()> {
+    treat(net::socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None)?, tcp)
+}
+
+/// The same for a listener that may have been treated in another way before.
+pub(crate) fn treat_anew(listener: impl AsFd, tcp: &Tcp) -> io::Result<()> {
+    let default = net::socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None)?;
+    sockopt::set_socket_keepalive(&listener, false)?;
+    sockopt::set_tcp_user_timeout(&listener, 0)?;
+    sockopt::set_tcp_congestion(&listener, &sockopt::tcp_congestion(default)?)?;
+    treat(listener, tcp)
 }
 
 /// Makes the close of `socket` a reset, which tells the peer that something was cut short.

@@ -22,6 +22,8 @@ pub struct Sample {
     pub queue_timeouts: u64,
     /// Clients reset because no real server and no fallback took them.
     pub unserved: u64,
+    /// Clients reset because they did not begin with the PROXY protocol header that they must.
+    pub malformed: u64,
     /// Connections ended because a side was silent for too long.
     pub idle_timeouts: u64,
     /// Connections ended by an error in the proxy itself.
@@ -70,6 +72,7 @@ pub(crate) struct ServiceCounts {
     pub(crate) accepted: Count,
     pub(crate) queue_timeouts: Count,
     pub(crate) unserved: Count,
+    pub(crate) malformed: Count,
     pub(crate) idle_timeouts: Count,
     pub(crate) panics: Count,
 }

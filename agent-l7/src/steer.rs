@@ -136,7 +136,7 @@ fn service_message(sample: &Sample) -> pb::Sample {
         sent_bytes_total: signed(sample.traffic.bytes_to_clients),
         queued: signed(sample.queued),
         connect_failures_total: signed(sample.traffic.connect_failures),
-        refused_total: signed(sample.unserved + sample.queue_timeouts),
+        refused_total: signed(sample.unserved + sample.queue_timeouts + sample.malformed),
         ..pb::Sample::default()
     }
 }

@@ -23,11 +23,13 @@ use crate::slab::{Key, Slab};
 use crate::socket;
 
 use connection::{Connection, Fate};
+use debts::Debts;
 use timers::Timers;
 
 pub(crate) use mailbox::{ListenerId, Listening, Mailbox, Message};
 
 mod connection;
+mod debts;
 mod mailbox;
 mod setup;
 mod timers;
@@ -53,6 +55,7 @@ pub(crate) struct Desk {
     pub(crate) bench: Bench,
     /// Connections that are to have a turn.
     pub(crate) ready: VecDeque<Key>,
+    debts: Debts,
     /// When the events now handled were taken.
     pub(crate) now: Instant,
 }
@@ -87,7 +90,14 @@ impl Worker {
             connections: Slab::new(),
             members: BTreeSet::new(),
             timers: Timers::default(),
-            desk: Desk { worker, poller, bench, ready: VecDeque::new(), now },
+            desk: Desk {
+                worker,
+                poller,
+                bench,
+                ready: VecDeque::new(),
+                debts: Debts::default(),
+                now,
+            },
         })
     }
 
@@ -116,6 +126,16 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut Vec<Event>) {
+        if self.desk.debts.are_due(self.desk.now) {
+            self.pay_debts();
+        } else if self.desk.ready.is_empty() && !self.desk.debts.are_none() {
+            // What has come meanwhile may be the answers that bring the acknowledgements.
+            self.poll(events, Some(Duration::ZERO));
+            if !events.is_empty() {
+                return;
+            }
+            self.pay_debts();
+        }
         let timeout = if self.desk.ready.is_empty() {
             let rest = (!self.resting.is_empty()).then_some(self.rest_until);
             let next = rest.into_iter().chain(self.timers.next()).min();
@@ -123,6 +143,10 @@ impl Worker {
         } else {
             Some(Duration::ZERO)
         };
+        self.poll(events, timeout);
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) {
         let timeout = timeout.map(|timeout| timeout.try_into().expect("no timer is that far off"));
         match epoll::wait(&self.desk.poller, spare_capacity(events), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -131,6 +155,12 @@ impl Worker {
         self.desk.now = clock::monotonic();
         if self.rest_until <= self.desk.now {
             self.wake_listeners();
+        }
+    }
+
+    fn pay_debts(&mut self) {
+        while let Some(key) = self.desk.debts.take() {
+            self.attend(key, Connection::pay);
         }
     }
 
@@ -240,10 +270,10 @@ impl Worker {
             socket::reset_on_close(&client);
             return;
         }
-        let connection = Connection::new(listening, key, client, peer.ip());
+        let connection = Connection::new(listening, key, client, peer);
         self.members.insert((listening.service.serial, key));
         self.connections.insert(connection);
-        self.attend(key, Connection::choose);
+        self.attend(key, Connection::begin);
     }
 
     /// Stops polling a listener that cannot accept: it would be ready for ever.

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use gantry_model::check::Probe;
 use gantry_model::name::ServerName;
+use gantry_model::service::ProxyVersion;
 use gantry_model::verdict::{CheckResult, Layer};
 use gantry_runtime::clock;
 
@@ -57,6 +58,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// The address is a virtual one, and is reached by way of this server.
     pub through: Option<ServerName>,
+    /// Begin with a PROXY protocol header that says: this is nobody's connection but ours.
+    pub introduce: Option<ProxyVersion>,
 }
 
 /// Asks over the network, as [`run`] does.
@@ -108,12 +111,13 @@ impl Ask for Network {
 
 impl Network {
     fn link(&self, target: &Target) -> Link {
-        match &target.through {
+        let link = match &target.through {
             None => Link::to(target.address),
             Some(server) => {
                 Link::through(target.address, Arc::clone(&self.passage), server.clone())
             }
-        }
+        };
+        link.introduced(target.introduce)
     }
 }
 
@@ -206,13 +210,13 @@ mod tests {
             }
         })
         .await;
-        let target = Target { address: server.address, through: None };
+        let target = Target { address: server.address, through: None, introduce: None };
         let mut held = network.hold(&target, testing::LONG).await.unwrap();
         let early = tokio::time::timeout(Duration::from_millis(50), &mut held).await;
         assert!(early.is_err(), "a greeting is not an end");
         drop(close);
         tokio::time::timeout(testing::LONG, held).await.unwrap();
-        let nobody = Target { address: testing::nobody().await, through: None };
+        let nobody = Target { address: testing::nobody().await, ..target };
         assert!(network.hold(&nobody, testing::LONG).await.is_none());
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::server::RealServer;
-use gantry_model::service::VirtualService;
+use gantry_model::service::{Forwarding, VirtualService};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -119,11 +119,20 @@ pub fn target(service: &VirtualService, server: &RealServer) -> Target {
     if service.check.through_virtual_address {
         let listener = &service.listener;
         let address = SocketAddr::new(listener.address, listener.ports.first().get());
-        return Target { address, through: Some(server.name.clone()) };
+        return Target { address, through: Some(server.name.clone()), introduce: None };
     }
+    // Another port is mostly not for clients, and knows nothing of them.
+    let introduce = match &service.forwarding {
+        Forwarding::Layer7(layer7) if service.check.port.is_none() => layer7.send_proxy_protocol,
+        _ => None,
+    };
     let port = service.check.port.or(server.endpoint.port);
     let port = port.unwrap_or_else(|| service.listener.ports.first());
-    Target { address: SocketAddr::new(server.endpoint.address, port.get()), through: None }
+    Target {
+        address: SocketAddr::new(server.endpoint.address, port.get()),
+        through: None,
+        introduce,
+    }
 }
 
 fn replace(current: &mut Order, order: Order) -> bool {

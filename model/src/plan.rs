@@ -7,9 +7,7 @@ use crate::agent::AgentKind;
 use crate::check::{HealthCheck, Probe};
 use crate::mark::Mark;
 use crate::server::{AdminState, RealServer, Weight};
-use crate::service::{
-    Algorithm, Forwarding, Layer4, Layer7, Method, Mode, Strategy, Timeouts, VirtualService,
-};
+use crate::service::{Forwarding, Layer4, Layer7, Method, Strategy, VirtualService};
 
 /// One virtual service as an agent needs it, with its real servers ordered by name.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +55,7 @@ fn for_data_path(
 fn for_its_address(service: &VirtualService) -> ServicePlan {
     let service = VirtualService {
         label: String::new(),
-        forwarding: plain_layer7(),
+        forwarding: Forwarding::Layer7(Layer7::plain()),
         strategy: Strategy::Balance,
         persistence: None,
         check: no_check(),
@@ -70,9 +68,13 @@ fn for_its_address(service: &VirtualService) -> ServicePlan {
 /// Of the listener healthd needs the first port, which is the one to check by default.
 fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServer>) -> ServicePlan {
     // The layer stays: at layer 4 there are listeners that layer 7 cannot have.
-    let forwarding = match service.forwarding {
+    let forwarding = match &service.forwarding {
         Forwarding::Layer4(_) => Forwarding::Layer4(Layer4::new(Method::DirectRouting)),
-        Forwarding::Layer7(_) => plain_layer7(),
+        // Servers that want to be told who comes want that of checks, too.
+        Forwarding::Layer7(Layer7 { send_proxy_protocol, .. }) => Forwarding::Layer7(Layer7 {
+            send_proxy_protocol: *send_proxy_protocol,
+            ..Layer7::plain()
+        }),
     };
     let service = VirtualService {
         label: String::new(),
@@ -99,18 +101,6 @@ fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServe
 
 fn no_check() -> HealthCheck {
     HealthCheck { probe: Probe::None, ..HealthCheck::connect() }
-}
-
-/// What stands for the forwarding where that is not to be known.
-fn plain_layer7() -> Forwarding {
-    Forwarding::Layer7(Layer7 {
-        mode: Mode::Tcp,
-        algorithm: Algorithm::WeightedLeastConnection,
-        certificate: None,
-        reencrypt: false,
-        send_proxy_protocol: false,
-        timeouts: Timeouts::DEFAULT,
-    })
 }
 
 #[cfg(test)]

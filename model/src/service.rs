@@ -133,9 +133,66 @@ pub struct Layer7 {
     pub certificate: Option<Id>,
     /// Speak TLS to the real servers.
     pub reencrypt: bool,
-    /// Tell real servers the client's address in a PROXY protocol version 2 header.
-    pub send_proxy_protocol: bool,
+    /// Tell real servers the client's address in a PROXY protocol header of this version.
+    pub send_proxy_protocol: Option<ProxyVersion>,
+    /// Clients begin with a PROXY protocol header.
+    pub accept_proxy_protocol: bool,
+    pub tcp: Tcp,
+    /// A real server that fails its check loses its connections at once.
+    pub close_on_failure: bool,
     pub timeouts: Timeouts,
+}
+
+/// How the proxy treats its connections; what is absent is the kernel's to decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tcp {
+    pub congestion_control: Option<CongestionControl>,
+    /// When a silent peer is first asked whether it is there, in whole seconds.
+    pub keepalive: Option<Duration>,
+    /// How long what was sent may stay unacknowledged.
+    pub user_timeout: Option<Duration>,
+}
+
+/// The name of a congestion control, as the kernel knows it: 1 to 15 letters, digits, `_` and `-`
+/// (`TCP_CA_NAME_MAX` in `include/net/tcp.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CongestionControl(String);
+
+/// Versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
+}
+
+impl Layer7 {
+    /// Bytes untouched, and nothing else asked for.
+    pub fn plain() -> Self {
+        Self {
+            mode: Mode::Tcp,
+            algorithm: Algorithm::WeightedLeastConnection,
+            certificate: None,
+            reencrypt: false,
+            send_proxy_protocol: None,
+            accept_proxy_protocol: false,
+            tcp: Tcp::default(),
+            close_on_failure: false,
+            timeouts: Timeouts::DEFAULT,
+        }
+    }
+}
+
+impl CongestionControl {
+    /// None if it can be no such name.
+    pub fn new(name: &str) -> Option<Self> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let good = (1..=15).contains(&name.len()) && name.bytes().all(fits);
+        good.then(|| Self(name.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What the proxy understands of the traffic.

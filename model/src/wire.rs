@@ -5,6 +5,7 @@
 
 mod agent;
 mod check;
+mod layer7;
 mod server;
 mod service;
 

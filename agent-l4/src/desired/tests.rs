@@ -153,14 +153,7 @@ fn snat_translates_the_source_to_a_virtual_address() {
 fn a_disabled_service_wants_nothing_and_one_of_layer_7_its_address() {
     assert_eq!(formed(&plan(|service, _| service.disabled = true)), Form::default());
     let mut plan = plan(|_, _| {});
-    plan.service.forwarding = Forwarding::Layer7(gantry_model::service::Layer7 {
-        mode: gantry_model::service::Mode::Tcp,
-        algorithm: gantry_model::service::Algorithm::SourceHash,
-        certificate: None,
-        reencrypt: false,
-        send_proxy_protocol: false,
-        timeouts: gantry_model::service::Timeouts::DEFAULT,
-    });
+    plan.service.forwarding = Forwarding::Layer7(gantry_model::service::Layer7::plain());
     let form = formed(&plan);
     assert_eq!((form.services.len(), form.addresses.len(), form.method), (0, 1, None));
 }

@@ -10,21 +10,26 @@ use std::sync::Arc;
 
 use gantry_model::name::ServiceName;
 use gantry_model::port::Port;
-use gantry_model::service::VirtualService;
+use gantry_model::service::{Tcp, VirtualService};
 use rustix::io::Errno;
+use tracing::warn;
 
 use crate::service::Service;
 use crate::socket;
 use crate::worker::{ListenerId, Listening, Mailbox, Message};
 
-use super::refusal::{Refusal, cannot_listen, taken};
+use super::refusal::{Refusal, cannot_listen, cannot_treat, taken};
 
 /// Where somebody listens.
 type Spot = (IpAddr, Port);
 
 /// The sockets of one service, by where they listen.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(HashMap<Spot, Vec<Open>>);
+pub(super) struct Listeners {
+    open: HashMap<Spot, Vec<Open>>,
+    /// How they are treated.
+    tcp: Tcp,
+}
 
 /// Which service of this plane has which spot, and the number of the last socket.
 #[derive(Debug, Default)]
@@ -50,21 +55,23 @@ struct Open {
 /// Opens what `service` needs beyond what it has.
 pub(super) fn open(
     service: &VirtualService,
+    tcp: &Tcp,
     before: Option<&Listeners>,
     claims: &Claims,
     workers: usize,
 ) -> Result<Opened, Refusal> {
+    socket::can_treat(tcp).map_err(|error| cannot_treat(tcp, error))?;
     let address = service.listener.address;
     let ports = (!service.disabled).then(|| service.listener.ports.iter());
     let wanted: HashSet<Spot> = ports.into_iter().flatten().map(|port| (address, port)).collect();
-    let has = |spot: &Spot| before.is_some_and(|before| before.0.contains_key(spot));
+    let has = |spot: &Spot| before.is_some_and(|before| before.open.contains_key(spot));
     let mut new = Vec::new();
     for spot in wanted.iter().filter(|spot| !has(spot)) {
         let at = SocketAddr::new(spot.0, spot.1.get());
         if let Some(holder) = claims.spots.get(spot) {
             return Err(taken(at, holder));
         }
-        let sockets = bind(at, workers).map_err(|error| cannot_listen(at, error))?;
+        let sockets = bind(at, tcp, workers).map_err(|error| cannot_listen(at, error))?;
         new.push((*spot, sockets));
     }
     for (spot, sockets) in &new {
@@ -74,9 +81,14 @@ pub(super) fn open(
     Ok(Opened { wanted, new })
 }
 
-fn bind(at: SocketAddr, workers: usize) -> Result<Vec<OwnedFd>, Errno> {
+fn bind(at: SocketAddr, tcp: &Tcp, workers: usize) -> Result<Vec<OwnedFd>, Errno> {
     socket::claim(at)?;
-    (0..workers).map(|_| socket::bound(at)).collect()
+    let bound = || {
+        let socket = socket::bound(at)?;
+        socket::treat(&socket, tcp)?;
+        Ok(socket)
+    };
+    (0..workers).map(|_| bound()).collect()
 }
 
 impl Listeners {
@@ -88,6 +100,7 @@ impl Listeners {
         claims: &mut Claims,
         workers: &[Arc<Mailbox>],
     ) {
+        self.treat(&service.routing().layer7.tcp);
         for (spot, sockets) in opened.new {
             claims.spots.insert(spot, service.name.clone());
             let hand_over = |(socket, worker): (OwnedFd, &Arc<Mailbox>)| {
@@ -100,16 +113,29 @@ impl Listeners {
                 }));
                 Open { id, socket }
             };
-            self.0.insert(spot, sockets.into_iter().zip(workers).map(hand_over).collect());
+            self.open.insert(spot, sockets.into_iter().zip(workers).map(hand_over).collect());
         }
         let unwanted = |spot: &&Spot| !opened.wanted.contains(spot);
-        for spot in self.0.keys().filter(unwanted).copied().collect::<Vec<_>>() {
+        for spot in self.open.keys().filter(unwanted).copied().collect::<Vec<_>>() {
             self.close_spot(spot, claims, workers);
         }
     }
 
+    /// Those that stay: new ones are made as they should be.
+    fn treat(&mut self, tcp: &Tcp) {
+        if *tcp == self.tcp {
+            return;
+        }
+        for open in self.open.values().flatten() {
+            if let Err(error) = socket::treat_anew(&open.socket, tcp) {
+                warn!(%error, "a listener keeps its former TCP settings");
+            }
+        }
+        self.tcp = tcp.clone();
+    }
+
     pub(super) fn close(&mut self, claims: &mut Claims, workers: &[Arc<Mailbox>]) {
-        for spot in self.0.keys().copied().collect::<Vec<_>>() {
+        for spot in self.open.keys().copied().collect::<Vec<_>>() {
             self.close_spot(spot, claims, workers);
         }
     }
@@ -117,7 +143,7 @@ impl Listeners {
     /// Closes at once, so that the spot is free for the next service, and tells the workers.
     fn close_spot(&mut self, spot: Spot, claims: &mut Claims, workers: &[Arc<Mailbox>]) {
         claims.spots.remove(&spot);
-        for (open, worker) in self.0.remove(&spot).into_iter().flatten().zip(workers) {
+        for (open, worker) in self.open.remove(&spot).into_iter().flatten().zip(workers) {
             socket::stop_listening(&open.socket);
             worker.send(Message::Unlisten(open.id));
         }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use gantry_model::name::ServiceName;
-use gantry_model::service::{Forwarding, Layer7, Mode, PersistenceKey, Protocol, VirtualService};
+use gantry_model::service::{
+    CongestionControl, Forwarding, Layer7, Mode, PersistenceKey, Protocol, Tcp, VirtualService,
+};
 use rustix::io::Errno;
 
 /// Why a service was not put in force.
@@ -53,12 +55,6 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
             "this proxy does not speak TLS to real servers: unset it",
         ),
         (
-            layer7.send_proxy_protocol,
-            "UNSUPPORTED_PROXY_PROTOCOL",
-            "layer7.send_proxy_protocol",
-            "this proxy does not send PROXY protocol headers: unset it",
-        ),
-        (
             service.persistence.is_some_and(|given| given.key != PersistenceKey::SourceIp),
             "UNSUPPORTED_PERSISTENCE",
             "persistence.key",
@@ -70,6 +66,23 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
         }
     }
     Ok(layer7)
+}
+
+/// This kernel cannot treat connections so.
+pub(super) fn cannot_treat(tcp: &Tcp, error: Errno) -> Refusal {
+    let name = tcp.congestion_control.as_ref().map_or("", CongestionControl::as_str);
+    let message = match error {
+        Errno::NOENT => format!(
+            "this kernel has no congestion control {name}: use one of those in \
+             /proc/sys/net/ipv4/tcp_available_congestion_control, or load its module, tcp_{name}"
+        ),
+        Errno::PERM => format!(
+            "only an administrator may use the congestion control {name}: add it to \
+             net.ipv4.tcp_allowed_congestion_control, or use another"
+        ),
+        _ => format!("the kernel refuses: {error}"),
+    };
+    refusal("UNSUPPORTED_TCP", "layer7.tcp.congestion_control", &message)
 }
 
 /// Another service listens at `address`.

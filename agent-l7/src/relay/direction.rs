@@ -12,7 +12,7 @@
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown, sockopt};
+use rustix::net::{SendFlags, Shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 use rustix::{io, net};
 
@@ -63,6 +63,8 @@ pub(super) struct Moved {
     pub(super) written: u64,
     /// The budget ran out before the work did.
     pub(super) more: bool,
+    /// The source sent something small, and may wait for its acknowledgement to send more.
+    pub(super) small: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,9 +224,7 @@ impl Direction {
         if read == 0 {
             return;
         }
-        // The kernel falls back to delayed acknowledgements by itself, and a sender that writes
-        // in small pieces under Nagle's algorithm would wait 40 ms for each: DICOM peers do.
-        let _ = sockopt::set_tcp_quickack(from, true);
+        moved.small = true;
         if read < bench.buffer.len() && !self.ending {
             self.readable = false;
         }
@@ -258,7 +258,7 @@ impl Direction {
         let bytes = self.got(result, moved);
         if !self.readable && moved.read < SMALL {
             self.gear = Gear::Copy;
-            let _ = sockopt::set_tcp_quickack(from, true);
+            moved.small = true;
         }
         self.held = Held::Piped { pipe, bytes }.less(0, bench);
     }

@@ -136,6 +136,18 @@ fn a_pipe_with_bytes_in_it_is_not_lent_again() {
 }
 
 #[test]
+fn an_acknowledgement_is_owed_until_something_is_sent_back() {
+    let (mut near, mut far, mut stand) = stand(Early::default(), HOUR, 8);
+    near.write_all(b"a piece").unwrap();
+    assert_eq!(stand.until(|stand| stand.relay.owes()), None);
+    far.read_exact(&mut [0; 7]).unwrap();
+    far.write_all(b"an answer").unwrap();
+    assert_eq!(stand.until(|stand| stand.relay.owed == [false, true]), None, "now to the server");
+    stand.relay.acknowledge();
+    assert!(!stand.relay.owes());
+}
+
+#[test]
 fn data_and_its_end_in_one_event_are_both_seen() {
     for _ in 0..100 {
         let (mut near, mut far, stand) = stand(Early::default(), HOUR, 8);

@@ -3,7 +3,7 @@
 //! It passes events on to the stage it is in, and keeps `due` at the instant at which that stage
 //! wants to be looked at again. Its worker arms the timer, and drops the connection when it ends.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +27,8 @@ pub(super) struct Connection {
     guest: Guest,
     /// Has a turn coming.
     ready: bool,
+    /// Is among those that owe an acknowledgement.
+    in_debt: bool,
     /// When the connection wants to be looked at without an event.
     pub(super) due: Option<Instant>,
     /// What the worker's timer is armed for.
@@ -55,13 +57,14 @@ struct Relaying {
 struct Guest(Arc<Service>);
 
 impl Connection {
-    pub(super) fn new(to: &Listening, key: Key, client: OwnedFd, address: IpAddr) -> Self {
-        let setup = Setup::new(Arc::clone(&to.service), to.port, client, address);
+    pub(super) fn new(to: &Listening, key: Key, client: OwnedFd, peer: SocketAddr) -> Self {
+        let setup = Setup::new(Arc::clone(&to.service), to.port, client, peer);
         Self {
             key,
             stage: Stage::Setup(Box::new(setup)),
             guest: Guest::new(Arc::clone(&to.service)),
             ready: false,
+            in_debt: false,
             due: None,
             armed: None,
         }
@@ -69,6 +72,11 @@ impl Connection {
 
     pub(super) fn service(&self) -> &Service {
         &self.guest.0
+    }
+
+    /// The client has just come.
+    pub(super) fn begin(&mut self, desk: &mut Desk) -> Fate {
+        self.set_up(desk, Setup::begin)
     }
 
     /// Looks for a server.
@@ -100,9 +108,22 @@ impl Connection {
         self.ready = false;
         let Stage::Relaying(relaying) = &mut self.stage else { return Fate::Lives };
         match relaying.relay.turn(&mut desk.bench, desk.now) {
+            Progress::Waiting if relaying.relay.owes() && !self.in_debt => {
+                self.in_debt = true;
+                desk.debts.owe(self.key, desk.now);
+            }
             Progress::Waiting => {}
             Progress::More => self.want_turn(desk),
             Progress::Ended(end) => return self.end(end),
+        }
+        Fate::Lives
+    }
+
+    /// Acknowledges what is owed.
+    pub(super) fn pay(&mut self, _desk: &mut Desk) -> Fate {
+        self.in_debt = false;
+        if let Stage::Relaying(relaying) = &mut self.stage {
+            relaying.relay.acknowledge();
         }
         Fate::Lives
     }

@@ -6,10 +6,10 @@
 //! tried, and without one the client is reset: it must not take an empty stream for an answer.
 //! Not a byte is read from the client before that.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gantry_model::port::Port;
 use gantry_model::service::Endpoint;
@@ -19,6 +19,7 @@ use rustix::net::{self, RecvFlags, sockopt};
 use tracing::debug;
 
 use crate::deadline::after;
+use crate::proxy_header::{self, Ends, Header};
 use crate::queue::{Place, Ticket};
 use crate::relay::{Early, INTEREST, Pair, Patience, Side};
 use crate::seat::{Seat, Visitor};
@@ -32,7 +33,10 @@ use super::{Desk, SERVER};
 pub(super) struct Setup {
     service: Arc<Service>,
     port: Port,
+    peer: SocketAddr,
     visitor: Visitor,
+    /// What the client began with, where it must.
+    greeting: Option<Header>,
     client: Unserved,
     /// What the poller said of the client so far.
     client_seen: EventFlags,
@@ -67,9 +71,17 @@ pub(super) enum Target {
 }
 
 enum State {
+    /// The client has to say who it is.
+    Greeting {
+        until: Instant,
+    },
     Choosing,
     Waiting(InLine),
-    Dialling { socket: OwnedFd, target: Target, until: Instant },
+    Dialling {
+        socket: OwnedFd,
+        target: Target,
+        until: Instant,
+    },
 }
 
 /// A client that is reset when dropped.
@@ -81,15 +93,25 @@ struct InLine {
     ticket: Ticket,
 }
 
+/// How long a client may take to say who it is.
+const GREETING: Duration = Duration::from_secs(5);
+
 /// All attempts together may take this many times the connect timeout.
 const DIAL_TIMEOUTS: u32 = 3;
 
 impl Setup {
-    pub(super) fn new(service: Arc<Service>, port: Port, client: OwnedFd, address: IpAddr) -> Self {
+    pub(super) fn new(
+        service: Arc<Service>,
+        port: Port,
+        client: OwnedFd,
+        peer: SocketAddr,
+    ) -> Self {
         Self {
             service,
             port,
-            visitor: Visitor::new(address),
+            peer,
+            visitor: Visitor::new(peer.ip()),
+            greeting: None,
             client: Unserved(Some(client)),
             client_seen: EventFlags::empty(),
             state: State::Choosing,
@@ -101,6 +123,7 @@ impl Setup {
     /// What there is to relay, once connected.
     pub(super) fn finish(mut self, server_seen: EventFlags) -> Option<Ready> {
         let client = self.client.0.take()?;
+        let from_client = self.header(&client);
         let State::Dialling { socket: server, target, .. } = self.state else { return None };
         let timeouts = self.service.routing().layer7.timeouts;
         let traffic = Arc::clone(target.traffic(&self.service));
@@ -108,7 +131,7 @@ impl Setup {
         let pair = Pair {
             client,
             server,
-            early: Early::default(),
+            early: Early { from_client, ..Early::default() },
             patience: Patience { client: timeouts.client, server: timeouts.server },
             traffic,
         };
@@ -119,9 +142,68 @@ impl Setup {
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.state {
             State::Choosing => None,
+            State::Greeting { until } => Some(*until),
             State::Waiting(_) => self.queue_until,
             State::Dialling { until, .. } => Some(*until),
         }
+    }
+
+    /// Looks for a server, unless the client has to say who it is first.
+    pub(super) fn begin(&mut self, place: Place, desk: &mut Desk) -> Step {
+        if !self.service.routing().layer7.accept_proxy_protocol {
+            return self.choose(place, desk);
+        }
+        self.state = State::Greeting { until: after(desk.now, GREETING) };
+        Step::Pending
+    }
+
+    /// Reads the client's header, and not a byte more.
+    fn greet(&mut self, place: Place, desk: &mut Desk) -> Step {
+        let Some(client) = &self.client.0 else { return Step::Failed };
+        let mut bytes = [0; proxy_header::LONGEST];
+        let seen = match net::recv(client, &mut bytes, RecvFlags::PEEK) {
+            Ok((0, _)) => return Step::Failed,
+            Ok((seen, _)) => seen,
+            Err(Errno::AGAIN | Errno::INTR) => return Step::Pending,
+            Err(_) => return Step::Failed,
+        };
+        match Header::read(&bytes[..seen]) {
+            Ok(Some((header, length))) => {
+                // It was there a moment ago, and nobody else reads here.
+                if !matches!(net::recv(client, &mut bytes[..length], RecvFlags::empty()), Ok((read, _)) if read == length)
+                {
+                    return Step::Failed;
+                }
+                if let Some(ends) = &header.ends {
+                    self.visitor = Visitor::new(ends.client.ip());
+                }
+                self.greeting = Some(header);
+                self.choose(place, desk)
+            }
+            Ok(None) if !self.client_seen.contains(EventFlags::RDHUP) => Step::Pending,
+            Ok(None) => self.malformed("an unfinished PROXY protocol header"),
+            Err(why) => self.malformed(&why.to_string()),
+        }
+    }
+
+    fn malformed(&self, why: &str) -> Step {
+        debug!(service = %self.service.name, peer = %self.peer, why, "client refused");
+        self.service.counts.malformed.add(1);
+        Step::Failed
+    }
+
+    /// What the server is told of the client.
+    fn header(&self, client: &OwnedFd) -> Vec<u8> {
+        let Some(version) = self.service.routing().layer7.send_proxy_protocol else {
+            return Vec::new();
+        };
+        let told = self.greeting.as_ref().and_then(|greeting| greeting.ends);
+        let seen = || {
+            let listener = net::getsockname(client).ok()?.try_into().ok()?;
+            Some(Ends { client: self.peer, listener })
+        };
+        let additions = self.greeting.as_ref().map_or(&[][..], |greeting| &greeting.additions);
+        told.or_else(seen).map(|ends| ends.header(version, additions)).unwrap_or_default()
     }
 
     /// Looks for a server, until one is being connected to or the client has to wait.
@@ -151,7 +233,7 @@ impl Setup {
         if self.service.is_closed() {
             return self.refuse();
         }
-        let over = matches!(seat.server.tenure(), Tenure::Over);
+        let over = matches!(seat.tenure(), Tenure::Over);
         if !over && self.try_seat(seat, place, desk) {
             return Step::Pending;
         }
@@ -166,7 +248,7 @@ impl Setup {
         desk: &mut Desk,
     ) -> Step {
         match side {
-            Side::Client => self.client_event(flags),
+            Side::Client => self.client_event(flags, place, desk),
             Side::Server => self.server_event(flags, place, desk),
         }
     }
@@ -187,6 +269,9 @@ impl Setup {
     /// The time for what is under way is over.
     pub(super) fn ring(&mut self, place: Place, desk: &mut Desk) -> Step {
         match &self.state {
+            State::Greeting { until } if *until <= desk.now => {
+                self.malformed("no PROXY protocol header in time")
+            }
             State::Dialling { until, .. } if *until <= desk.now => {
                 self.dial_failed(Errno::TIMEDOUT, place, desk)
             }
@@ -214,10 +299,13 @@ impl Setup {
         Step::Pending
     }
 
-    fn client_event(&mut self, flags: EventFlags) -> Step {
+    fn client_event(&mut self, flags: EventFlags, place: Place, desk: &mut Desk) -> Step {
         self.client_seen |= flags;
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
             return Step::Failed;
+        }
+        if matches!(self.state, State::Greeting { .. }) {
+            return self.greet(place, desk);
         }
         let waiting = matches!(self.state, State::Waiting(_));
         if waiting && flags.contains(EventFlags::RDHUP) && self.client_has_left() {
@@ -290,7 +378,8 @@ impl Setup {
         let patience = self.service.routing().layer7.timeouts.connect;
         self.dial_until.get_or_insert(after(desk.now, patience.saturating_mul(DIAL_TIMEOUTS)));
         let port = to.port.unwrap_or(self.port);
-        let socket = socket::connect(SocketAddr::new(to.address, port.get()))?;
+        let at = SocketAddr::new(to.address, port.get());
+        let socket = socket::connect(at, &self.service.routing().layer7.tcp)?;
         let token = EventData::new_u64(place.key.pack(SERVER));
         epoll::add(&desk.poller, &socket, token, INTEREST)?;
         Ok((socket, after(desk.now, patience)))
@@ -332,7 +421,7 @@ impl Setup {
 impl Target {
     pub(super) fn tenure(&self) -> Tenure {
         match self {
-            Self::Server(seat) => seat.server.tenure(),
+            Self::Server(seat) => seat.tenure(),
             Self::Fallback => Tenure::Stay,
         }
     }

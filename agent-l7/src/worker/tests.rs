@@ -4,21 +4,14 @@ use std::sync::Arc;
 use gantry_model::check::HealthCheck;
 use gantry_model::port::{Port, PortSet};
 use gantry_model::service::{
-    Algorithm, Forwarding, Layer7, Listener, Mode, Protocol, Strategy, Timeouts, VirtualService,
+    Algorithm, Forwarding, Layer7, Listener, Protocol, Strategy, VirtualService,
 };
 
 use super::*;
 use crate::service::Routing;
 
 fn service(mailbox: &Arc<Mailbox>) -> Arc<Service> {
-    let layer7 = Layer7 {
-        mode: Mode::Tcp,
-        algorithm: Algorithm::WeightedRoundRobin,
-        certificate: None,
-        reencrypt: false,
-        send_proxy_protocol: false,
-        timeouts: Timeouts::DEFAULT,
-    };
+    let layer7 = Layer7 { algorithm: Algorithm::WeightedRoundRobin, ..Layer7::plain() };
     let config = VirtualService {
         name: "clusters/main/virtualServices/pacs".parse().unwrap(),
         label: String::new(),
@@ -55,7 +48,7 @@ fn a_panic_ends_its_connection_only() {
             port: Port::new(104).unwrap(),
         };
         let key = worker.connections.next_key();
-        let connection = Connection::new(&listening, key, client.into(), peer.ip());
+        let connection = Connection::new(&listening, key, client.into(), peer);
         worker.members.insert((service.serial, key));
         (near, worker.connections.insert(connection))
     };

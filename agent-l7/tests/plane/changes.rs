@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use gantry_model::name::Id;
 use gantry_model::server::{AdminState, RealServer};
-use gantry_model::service::{Algorithm, Mode, Persistence, PersistenceKey, Protocol};
+use gantry_model::service::{
+    Algorithm, CongestionControl, Mode, Persistence, PersistenceKey, Protocol, Tcp,
+};
 use gantry_runtime::clock;
 
 use crate::support::{Bed, expect_reset, greeter, is_alive, layer7, serve, server, until};
@@ -143,8 +146,8 @@ fn what_cannot_be_carried_out_is_refused_and_changes_nothing() {
         layer7(service).certificate = Some("cert".parse::<Id>().unwrap());
     });
     other("UNSUPPORTED_REENCRYPT", "layer7.reencrypt", &|service| layer7(service).reencrypt = true);
-    other("UNSUPPORTED_PROXY_PROTOCOL", "layer7.send_proxy_protocol", &|service| {
-        layer7(service).send_proxy_protocol = true;
+    other("UNSUPPORTED_TCP", "layer7.tcp.congestion_control", &|service| {
+        layer7(service).tcp.congestion_control = CongestionControl::new("nonesuch");
     });
     other("UNSUPPORTED_PERSISTENCE", "persistence.key", &|service| {
         service.persistence = persistence(PersistenceKey::Cookie);
@@ -185,6 +188,62 @@ fn verdicts_may_come_before_their_servers() {
     bed.verdict("pacs", "a", None);
     bed.verdict("pacs", "b", Some(false));
     assert!((0..10).all(|_| bed.visit(104).0 == 'a'));
+}
+
+#[test]
+fn a_failed_server_keeps_its_connections_unless_they_are_to_be_closed() {
+    let mut bed = Bed::new();
+    let mut service = bed.service("pacs", "104");
+    let servers = [("a", 'a'), ("b", 'b')].map(|(id, name)| server("pacs", id, greeter(name)));
+    bed.put(&service, &servers);
+    let mut open = [(); 2].map(|()| bed.visit(104));
+    open.sort_by_key(|(server, _)| *server);
+    let [(_, mut of_a), (_, mut of_b)] = open;
+    bed.verdict("pacs", "a", Some(false));
+    assert!(is_alive(&mut of_a) && is_alive(&mut of_b));
+    bed.verdict("pacs", "a", Some(true));
+    layer7(&mut service).close_on_failure = true;
+    bed.put(&service, &servers);
+    assert!(is_alive(&mut of_a));
+    bed.verdict("pacs", "a", Some(false));
+    expect_reset(&mut of_a);
+    assert!(is_alive(&mut of_b));
+}
+
+#[test]
+fn connections_are_treated_as_the_service_says_now() {
+    let seconds = std::time::Duration::from_secs;
+    let mut bed = Bed::new();
+    let at = greeter('a');
+    let mut service = bed.service("pacs", "104");
+    layer7(&mut service).tcp = Tcp {
+        congestion_control: CongestionControl::new("reno"),
+        keepalive: Some(seconds(40)),
+        user_timeout: Some(seconds(30)),
+    };
+    bed.put(&service, &[server("pacs", "a", at)]);
+    let ends = [format!("src {}:104", bed.address), format!("dst {at}")];
+    let client = bed.visit(104);
+    for end in &ends {
+        let shown = sockets(end);
+        assert!(shown.contains(" reno ") && shown.contains("timer:(keepalive,"), "{shown}");
+    }
+    drop(client);
+    until("the connection has ended", || ends.iter().all(|end| sockets(end).is_empty()));
+    layer7(&mut service).tcp = Tcp::default();
+    bed.put(&service, &[server("pacs", "a", at)]);
+    let _client = bed.visit(104);
+    for end in &ends {
+        let shown = sockets(end);
+        assert!(!shown.contains(" reno ") && !shown.contains("keepalive"), "{shown}");
+    }
+}
+
+/// What the kernel tells of established connections with this end.
+fn sockets(end: &str) -> String {
+    let filter: Vec<&str> = end.split(' ').collect();
+    let listed = Command::new("ss").args(["-tinoH", "state", "established"]).args(filter).output();
+    String::from_utf8(listed.unwrap().stdout).unwrap()
 }
 
 #[test]

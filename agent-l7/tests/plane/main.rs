@@ -9,3 +9,4 @@ mod limits;
 mod relay;
 mod setup;
 mod support;
+mod told;

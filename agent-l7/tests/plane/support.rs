@@ -15,8 +15,7 @@ use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::port::{Port, PortSet};
 use gantry_model::server::{AdminState, RealServer, Weight};
 use gantry_model::service::{
-    Algorithm, Endpoint, Forwarding, Layer7, Listener, Mode, Protocol, Strategy, Timeouts,
-    VirtualService,
+    Algorithm, Endpoint, Forwarding, Layer7, Listener, Protocol, Strategy, VirtualService,
 };
 use gantry_runtime::clock;
 use socket2::{Domain, Socket, Type};
@@ -45,12 +44,8 @@ impl Bed {
                 interface: None,
             },
             forwarding: Forwarding::Layer7(Layer7 {
-                mode: Mode::Tcp,
                 algorithm: Algorithm::WeightedRoundRobin,
-                certificate: None,
-                reencrypt: false,
-                send_proxy_protocol: false,
-                timeouts: Timeouts::DEFAULT,
+                ..Layer7::plain()
             }),
             strategy: Strategy::Balance,
             persistence: None,

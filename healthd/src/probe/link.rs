@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use gantry_model::name::ServerName as ServerId;
+use gantry_model::service::ProxyVersion;
 use gantry_model::verdict::Layer;
 use gantry_runtime::passage;
 use rustls::pki_types::ServerName;
@@ -30,6 +31,8 @@ pub(super) struct Link {
     /// What the check is doing, as in "timed out ...".
     doing: &'static str,
     stream: Option<Box<dyn Stream>>,
+    /// What the connection begins with.
+    introduction: &'static [u8],
     goodbye: Goodbye,
 }
 
@@ -52,7 +55,19 @@ impl Goodbye {
 impl Link {
     pub(super) fn to(target: SocketAddr) -> Self {
         let (layer, doing) = (Layer::Connection, "connecting");
-        Self { target, through: None, layer, doing, stream: None, goodbye: Goodbye::NONE }
+        let (stream, introduction, goodbye) = (None, &[][..], Goodbye::NONE);
+        Self { target, through: None, layer, doing, stream, introduction, goodbye }
+    }
+
+    /// The same, that begins with a header of the PROXY protocol if asked for: it says that the
+    /// connection is no client's.
+    pub(super) fn introduced(self, version: Option<ProxyVersion>) -> Self {
+        let introduction = match version {
+            None => &[][..],
+            Some(ProxyVersion::V1) => b"PROXY UNKNOWN\r\n",
+            Some(ProxyVersion::V2) => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        };
+        Self { introduction, ..self }
     }
 
     /// The same to a virtual address, by way of one real server.
@@ -96,7 +111,10 @@ impl Link {
 
     async fn dial(&mut self) -> Result<Prompt, Failure> {
         let Some((passage, server)) = &self.through else {
-            return prompt(TcpStream::connect(self.target).await);
+            let mut stream = prompt(TcpStream::connect(self.target).await)?;
+            let introduced = stream.write_all(self.introduction).await;
+            introduced.map_err(|error| Failure::talking(&error))?;
+            return Ok(stream);
         };
         let socket = passage::ask(passage, server).await;
         let socket = socket.map_err(|error| Failure::Own(error.to_string()))?;

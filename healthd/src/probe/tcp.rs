@@ -27,6 +27,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_is_told_that_no_client_comes() {
+        use super::super::{Ask, Network, Target};
+        use gantry_model::service::ProxyVersion;
+
+        let (tell, mut told) = mpsc::channel(2);
+        let server = serve(move |mut stream| {
+            let tell = tell.clone();
+            async move {
+                let mut heard = Vec::new();
+                stream.read_to_end(&mut heard).await.unwrap();
+                tell.send(heard).await.unwrap();
+            }
+        })
+        .await;
+        let network = Network { passage: std::path::Path::new("nowhere.sock").into() };
+        for (version, header) in [
+            (ProxyVersion::V1, &b"PROXY UNKNOWN\r\n"[..]),
+            (ProxyVersion::V2, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+        ] {
+            let introduce = Some(version);
+            let target = Target { address: server.address, through: None, introduce };
+            let result = network.ask(&Probe::TcpConnect, &target, LONG).await.unwrap();
+            assert_healthy(&result, Layer::Connection, "connected");
+            assert_eq!(told.recv().await.unwrap(), header);
+        }
+    }
+
+    #[tokio::test]
     async fn a_server_that_greets_sees_a_close_and_no_reset() {
         let (ends, mut ended) = mpsc::channel(1);
         let server = serve(move |mut stream| {

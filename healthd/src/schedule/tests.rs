@@ -149,6 +149,13 @@ fn the_checks_own_port_comes_first() {
     assert_eq!(target(&service, &server).address.to_string(), "192.0.2.2:104");
     service.check.port = Some(port(8042));
     assert_eq!(target(&service, &server).address.to_string(), "192.0.2.2:8042");
+    service.check.port = None;
+    let version = Some(ProxyVersion::V2);
+    service.forwarding =
+        Forwarding::Layer7(Layer7 { send_proxy_protocol: version, ..Layer7::plain() });
+    assert_eq!(target(&service, &server).introduce, version);
+    service.check.port = Some(port(8042));
+    assert_eq!(target(&service, &server).introduce, None);
     service.check.through_virtual_address = true;
     let through = target(&service, &server);
     assert_eq!(through.address.to_string(), "192.0.2.1:104");
@@ -347,7 +354,7 @@ async fn the_appliances_own_faults_are_held_against_nobody() {
 async fn a_restart_changes_nobodys_state() {
     let told = Told::default();
     told.down(1, true);
-    let at = Target { address: "192.0.2.2:9".parse().unwrap(), through: None };
+    let at = Target { address: "192.0.2.2:9".parse().unwrap(), through: None, introduce: None };
     let last = told.ask(&Probe::None, &at, SECOND).await.unwrap();
     let before = Verdict { server: server(1).name, healthy: true, since: last.at, last };
     let board = Board::new([before]);

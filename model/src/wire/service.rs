@@ -8,21 +8,21 @@ use pb::layer4::{Encapsulation as WireEncapsulation, Method as WireMethod};
 use pb::virtual_service::{Forwarding as WireForwarding, Strategy as WireStrategy};
 
 use super::check::{health_check, health_check_message};
+use super::layer7::{layer7, layer7_message};
 use super::{
     address, choice, duration, duration_message, endpoint, endpoint_message, label, port,
     port_message,
 };
 use crate::check::HealthCheck;
-use crate::name::{Id, ServiceName};
+use crate::name::ServiceName;
 use crate::port::{Port, PortRange, PortSet};
 use crate::service::{
-    Algorithm, Encapsulation, Forwarding, GUE_PORT, Layer4, Layer7, Listener, Method, Mode,
-    Persistence, PersistenceKey, Protocol, Scheduler, Strategy, Timeouts, VirtualService,
+    Encapsulation, Forwarding, GUE_PORT, Layer4, Listener, Method, Mode, Persistence,
+    PersistenceKey, Protocol, Scheduler, Strategy, VirtualService,
 };
 use crate::violation::Violations;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Sockets that one service may listen on at layer 7, where each port is a socket of its own.
 const MOST_LAYER7_PORTS: usize = 1024;
@@ -265,82 +265,6 @@ fn layer4_message(layer4: &Layer4) -> pb::Layer4 {
         tunnel_port: port_message(tunnel_port),
         snat_address: layer4.snat_address.map(|address| address.to_string()).unwrap_or_default(),
         failure_grace: Some(duration_message(layer4.failure_grace)),
-    }
-}
-
-fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Option<Layer7> {
-    let mode = match choice::<pb::layer7::Mode>(violations, "mode", message.mode)? {
-        pb::layer7::Mode::Unspecified | pb::layer7::Mode::TcpMode => Mode::Tcp,
-        pb::layer7::Mode::HttpMode => Mode::Http,
-        pb::layer7::Mode::DicomMode => Mode::Dicom,
-        pb::layer7::Mode::MllpMode => Mode::Mllp,
-    };
-    let algorithm =
-        match choice::<pb::layer7::Algorithm>(violations, "algorithm", message.algorithm)? {
-            pb::layer7::Algorithm::Unspecified | pb::layer7::Algorithm::WeightedLeastConnection => {
-                Algorithm::WeightedLeastConnection
-            }
-            pb::layer7::Algorithm::WeightedRoundRobin => Algorithm::WeightedRoundRobin,
-            pb::layer7::Algorithm::SourceHash => Algorithm::SourceHash,
-        };
-    let certificate = match message.certificate.as_str() {
-        "" => None,
-        name => Some(certificate(violations, name)?),
-    };
-    Some(Layer7 {
-        mode,
-        algorithm,
-        certificate,
-        reencrypt: message.reencrypt,
-        send_proxy_protocol: message.send_proxy_protocol,
-        timeouts: timeouts(violations, message),
-    })
-}
-
-fn certificate(violations: &mut Violations, name: &str) -> Option<Id> {
-    let id = name.strip_prefix("certificates/").and_then(|id| id.parse().ok());
-    if id.is_none() {
-        let what = "does not have the form certificates/{certificate}";
-        violations.add("certificate", "INVALID_NAME", what);
-    }
-    id
-}
-
-fn timeouts(violations: &mut Violations, message: &pb::Layer7) -> Timeouts {
-    let default = Timeouts::DEFAULT;
-    let mut read =
-        |field, given, default| duration(violations, field, given, SHORTEST).unwrap_or(default);
-    Timeouts {
-        connect: read("connect_timeout", message.connect_timeout, default.connect),
-        client: read("client_timeout", message.client_timeout, default.client),
-        server: read("server_timeout", message.server_timeout, default.server),
-        queue: read("queue_timeout", message.queue_timeout, default.queue),
-    }
-}
-
-fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
-    let mode = match layer7.mode {
-        Mode::Tcp => pb::layer7::Mode::TcpMode,
-        Mode::Http => pb::layer7::Mode::HttpMode,
-        Mode::Dicom => pb::layer7::Mode::DicomMode,
-        Mode::Mllp => pb::layer7::Mode::MllpMode,
-    };
-    let algorithm = match layer7.algorithm {
-        Algorithm::WeightedLeastConnection => pb::layer7::Algorithm::WeightedLeastConnection,
-        Algorithm::WeightedRoundRobin => pb::layer7::Algorithm::WeightedRoundRobin,
-        Algorithm::SourceHash => pb::layer7::Algorithm::SourceHash,
-    };
-    let certificate = layer7.certificate.as_ref();
-    pb::Layer7 {
-        mode: mode.into(),
-        certificate: certificate.map(|id| format!("certificates/{id}")).unwrap_or_default(),
-        reencrypt: layer7.reencrypt,
-        client_timeout: Some(duration_message(layer7.timeouts.client)),
-        server_timeout: Some(duration_message(layer7.timeouts.server)),
-        send_proxy_protocol: layer7.send_proxy_protocol,
-        algorithm: algorithm.into(),
-        connect_timeout: Some(duration_message(layer7.timeouts.connect)),
-        queue_timeout: Some(duration_message(layer7.timeouts.queue)),
     }
 }
 

@@ -164,6 +164,38 @@ fn checks() {
 }
 
 #[test]
+fn layer_7_connections_are_treated_within_limits() {
+    use pb::layer7::{ProxyProtocol, Tcp};
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let read = |layer7: pb::Layer7| {
+        let forwarding = Some(Forwarding::Layer7(layer7));
+        violations(&pb::VirtualService { forwarding, ..dicom() })
+    };
+    let with = |tcp| read(pb::Layer7 { tcp: Some(tcp), ..Default::default() });
+    let good = Tcp {
+        congestion_control: "cubic".to_owned(),
+        keepalive: seconds(60),
+        user_timeout: seconds(30),
+    };
+    assert_eq!(with(good), [""; 0]);
+    let bad = Tcp {
+        congestion_control: "no such one".to_owned(),
+        keepalive: seconds(3),
+        user_timeout: seconds(0),
+    };
+    let wrong = [
+        "layer7.tcp.congestion_control INVALID_NAME",
+        "layer7.tcp.keepalive INVALID_DURATION",
+        "layer7.tcp.user_timeout INVALID_DURATION",
+    ];
+    assert_eq!(with(bad), wrong);
+    assert_eq!(with(Tcp { keepalive: seconds(32_401), ..Default::default() }), wrong[1..2]);
+    let unsent =
+        pb::Layer7 { proxy_protocol_version: ProxyProtocol::V1.into(), ..Default::default() };
+    assert_eq!(read(unsent), ["layer7.proxy_protocol_version NEEDS_SEND_PROXY_PROTOCOL"]);
+}
+
+#[test]
 fn what_is_written_reads_back() {
     let name: crate::name::ServiceName = "clusters/main/virtualServices/dicom".parse().unwrap();
     let mut violations = Violations::new();
