@@ -26,9 +26,11 @@ use crate::socket;
 use crate::stats::Traffic;
 
 use direction::{Direction, Phase};
+use owed::Owed;
 pub(crate) use pipes::Pipes;
 
 mod direction;
+mod owed;
 mod pipes;
 
 /// One side of a relayed connection.
@@ -100,8 +102,8 @@ pub(crate) struct Relay {
     active: [Instant; 2],
     patience: Patience,
     traffic: Arc<Traffic>,
-    /// Sides that were sent nothing since they sent something small.
-    owed: [bool; 2],
+    /// What each side may wait for.
+    owed: [Owed; 2],
     ended: bool,
 }
 
@@ -138,7 +140,7 @@ impl Relay {
             active: [now; 2],
             patience: pair.patience,
             traffic: pair.traffic,
-            owed: [false; 2],
+            owed: [Owed::default(); 2],
             ended: false,
         }
     }
@@ -170,19 +172,16 @@ impl Relay {
         }
     }
 
-    /// Whether a side may wait for an acknowledgement.
-    ///
-    /// A sender that writes in small pieces under Nagle's algorithm, as DICOM peers do, waits for the
-    /// acknowledgement of each, and the kernel takes up to 40 ms for one. What is sent back carries it,
-    /// so that it costs no packet; if nothing is, it has to be asked for.
-    pub(crate) fn owes(&self) -> bool {
-        self.owed.contains(&true)
+    /// From when on a side should not have to wait for an acknowledgement; none if none does.
+    pub(crate) fn owes_since(&self) -> Option<Instant> {
+        self.owed.iter().filter_map(Owed::due).min()
     }
 
-    /// Has the kernel acknowledge at once what it has not yet.
-    pub(crate) fn acknowledge(&mut self) {
+    /// Has the kernel acknowledge at once what is due.
+    pub(crate) fn acknowledge(&mut self, now: Instant) {
         for (socket, owed) in self.sockets.iter().zip(&mut self.owed) {
-            if std::mem::take(owed) {
+            if owed.due().is_some_and(|due| due <= now) {
+                owed.since = None;
                 // A kernel that refuses costs milliseconds, nothing more.
                 let _ = sockopt::set_tcp_quickack(socket, true);
             }
@@ -223,11 +222,13 @@ impl Relay {
         let moved = direction.run(&self.sockets[from], &self.sockets[to], bench);
         if moved.read > 0 {
             self.active[from] = now;
-            self.owed[from] |= moved.small;
+            if moved.small {
+                self.owed[from].hear(now);
+            }
         }
         if moved.written > 0 {
             self.active[to] = now;
-            self.owed[to] = false;
+            self.owed[to].answer();
             match side {
                 Side::Client => self.traffic.from_clients.add(moved.written),
                 Side::Server => self.traffic.to_clients.add(moved.written),

@@ -126,9 +126,12 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut Vec<Event>) {
-        if self.desk.debts.are_due(self.desk.now) {
+        while let Some(key) = self.desk.debts.take_ripe(self.desk.now) {
+            self.attend(key, Connection::pay);
+        }
+        if self.desk.debts.are_overdue(self.desk.now) {
             self.pay_debts();
-        } else if self.desk.ready.is_empty() && !self.desk.debts.are_none() {
+        } else if self.desk.ready.is_empty() && self.desk.debts.are_due() {
             // What has come meanwhile may be the answers that bring the acknowledgements.
             self.poll(events, Some(Duration::ZERO));
             if !events.is_empty() {
@@ -138,7 +141,8 @@ impl Worker {
         }
         let timeout = if self.desk.ready.is_empty() {
             let rest = (!self.resting.is_empty()).then_some(self.rest_until);
-            let next = rest.into_iter().chain(self.timers.next()).min();
+            let next =
+                rest.into_iter().chain(self.timers.next()).chain(self.desk.debts.next()).min();
             next.map(|at| at.saturating_duration_since(clock::monotonic()))
         } else {
             Some(Duration::ZERO)

@@ -27,8 +27,8 @@ pub(super) struct Connection {
     guest: Guest,
     /// Has a turn coming.
     ready: bool,
-    /// Is among those that owe an acknowledgement.
-    in_debt: bool,
+    /// Is among those that owe an acknowledgement, to be paid from then on.
+    in_debt: Option<Instant>,
     /// When the connection wants to be looked at without an event.
     pub(super) due: Option<Instant>,
     /// What the worker's timer is armed for.
@@ -64,7 +64,7 @@ impl Connection {
             stage: Stage::Setup(Box::new(setup)),
             guest: Guest::new(Arc::clone(&to.service)),
             ready: false,
-            in_debt: false,
+            in_debt: None,
             due: None,
             armed: None,
         }
@@ -108,24 +108,31 @@ impl Connection {
         self.ready = false;
         let Stage::Relaying(relaying) = &mut self.stage else { return Fate::Lives };
         match relaying.relay.turn(&mut desk.bench, desk.now) {
-            Progress::Waiting if relaying.relay.owes() && !self.in_debt => {
-                self.in_debt = true;
-                desk.debts.owe(self.key, desk.now);
-            }
-            Progress::Waiting => {}
+            Progress::Waiting => self.note_debt(desk),
             Progress::More => self.want_turn(desk),
             Progress::Ended(end) => return self.end(end),
         }
         Fate::Lives
     }
 
-    /// Acknowledges what is owed.
-    pub(super) fn pay(&mut self, _desk: &mut Desk) -> Fate {
-        self.in_debt = false;
+    /// Acknowledges what is due.
+    pub(super) fn pay(&mut self, desk: &mut Desk) -> Fate {
+        self.in_debt = None;
         if let Stage::Relaying(relaying) = &mut self.stage {
-            relaying.relay.acknowledge();
+            relaying.relay.acknowledge(desk.now);
+            self.note_debt(desk);
         }
         Fate::Lives
+    }
+
+    /// Has itself paid when it is due, and not twice for the same.
+    fn note_debt(&mut self, desk: &mut Desk) {
+        let Stage::Relaying(relaying) = &self.stage else { return };
+        let Some(due) = relaying.relay.owes_since() else { return };
+        if self.in_debt.is_none_or(|noted| due < noted) {
+            self.in_debt = Some(due);
+            desk.debts.owe(self.key, due, desk.now);
+        }
     }
 
     /// The configuration has changed.
