@@ -218,8 +218,9 @@ impl Relay {
     /// Lets the direction from `side` do what it can; true if it could do more.
     fn run(&mut self, side: Side, bench: &mut Bench, now: Instant) -> bool {
         let (from, to) = (side as usize, side.other() as usize);
-        let direction = &mut self.directions[from];
-        let moved = direction.run(&self.sockets[from], &self.sockets[to], bench);
+        let last = self.directions[to].phase() == Phase::Closed;
+        let sockets = (&self.sockets[from], &self.sockets[to]);
+        let moved = self.directions[from].run(sockets, last, bench);
         if moved.read > 0 {
             self.active[from] = now;
             if moved.small {

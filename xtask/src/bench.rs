@@ -6,6 +6,7 @@ mod control;
 mod figures;
 mod layer4;
 mod layer7;
+mod net;
 mod processes;
 mod rig;
 

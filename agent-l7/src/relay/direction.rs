@@ -12,7 +12,7 @@
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 use rustix::{io, net};
 
@@ -143,12 +143,18 @@ impl Direction {
         first
     }
 
-    /// Moves what can be moved now.
-    pub(super) fn run(&mut self, from: &OwnedFd, to: &OwnedFd, bench: &mut Bench) -> Moved {
+    /// Moves what can be moved now. The end of the `last` direction to end is passed on by the close
+    /// of the target, which follows at once.
+    pub(super) fn run(
+        &mut self,
+        (from, to): (&OwnedFd, &OwnedFd),
+        last: bool,
+        bench: &mut Bench,
+    ) -> Moved {
         let mut moved = Moved::default();
         while self.flush(to, bench, &mut moved) {
-            if let Phase::Ending(last) = self.phase {
-                self.finish(last, to);
+            if let Phase::Ending(end) = self.phase {
+                self.finish(end, to, last);
             }
             if self.phase != Phase::Flowing || !self.readable {
                 break;
@@ -165,9 +171,10 @@ impl Direction {
         moved
     }
 
-    fn finish(&mut self, last: Last, to: &OwnedFd) {
-        self.phase = match last {
+    fn finish(&mut self, end: Last, to: &OwnedFd, last: bool) {
+        self.phase = match end {
             Last::Reset => Phase::Reset,
+            Last::End if last => Phase::Closed,
             Last::End if net::shutdown(to, Shutdown::Write).is_ok() => Phase::Closed,
             Last::End => Phase::Broken,
         };
@@ -219,7 +226,8 @@ impl Direction {
     }
 
     fn copy(&mut self, from: &OwnedFd, to: &OwnedFd, bench: &mut Bench, moved: &mut Moved) {
-        let result = io::read(from, &mut *bench.buffer);
+        // Not read(), which goes a longer way through the kernel.
+        let result = net::recv(from, &mut *bench.buffer, RecvFlags::empty()).map(|(read, _)| read);
         let read = self.got(result, moved);
         if read == 0 {
             return;

@@ -7,7 +7,6 @@
 
 mod change;
 mod failover;
-mod net;
 mod peers;
 mod programming;
 mod stage;
@@ -20,6 +19,7 @@ use clap::{Args, ValueEnum};
 use gantry_runtime::shell;
 
 use self::stage::Stage;
+use super::net;
 use crate::needs;
 use crate::say;
 use crate::workspace::{Workspace, run};

@@ -4,6 +4,9 @@
 //! turns round as well, so that what else the machine is at meets all. The real servers and the load
 //! check every byte. agent-l7 has its configuration from a controller, with persistence, counters and
 //! health; it alone is counted, not the controller.
+//!
+//! Congestion control decides what bulk is measured at, and the default of some machines paces it. So all
+//! of it runs in a network namespace of its own, whose loopback has one that is named.
 
 mod backend;
 mod failover;
@@ -12,11 +15,13 @@ mod line;
 mod load;
 mod many;
 mod peers;
+mod plot;
 mod wire;
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -27,14 +32,15 @@ use gantry_runtime::shell;
 use self::figures::{Sample, Table};
 use self::load::{Kind, Load};
 use self::peers::Ports;
+use super::net;
 use super::processes;
 use super::rig::{Rig, Running};
 use crate::say;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, run};
 
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\\
-Takes about ten minutes. Needs haproxy and nginx: apt-get install haproxy nginx libnginx-mod-stream.")]
+Takes about ten minutes. Needs root, haproxy and nginx: apt-get install haproxy nginx libnginx-mod-stream.")]
 pub(crate) struct Layer7 {
     /// How often each figure is measured, in turn with the peers'
     #[arg(long, default_value_t = 5)]
@@ -51,6 +57,15 @@ pub(crate) struct Layer7 {
     /// How often a real server is killed
     #[arg(long, default_value_t = 5)]
     kills: usize,
+    /// Write a picture of the ratios to this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// The congestion control of all connections
+    #[arg(long, default_value = "cubic")]
+    congestion_control: String,
+    /// Measure here and now: the namespace is this program's own
+    #[arg(long, hide = true)]
+    inside: bool,
     /// Be the real server
     #[arg(long, hide = true)]
     backend: Option<SocketAddr>,
@@ -132,14 +147,22 @@ impl Layer7 {
     }
 
     pub(super) async fn run(&self, workspace: &Workspace) -> anyhow::Result<()> {
+        if !self.inside {
+            let mut command = Command::new("unshare");
+            command.arg("--net").arg(workspace.target.join("release/xtask"));
+            // Without the program's name; what was given there goes along.
+            command.args(std::env::args_os().skip(1)).arg("--inside");
+            return run("the benchmark, which needs root", command.current_dir(&workspace.root));
+        }
         shell::raise_file_limit();
         let versions = [peers::version("haproxy")?, peers::version("nginx")?];
         say(format_args!("{}; {}", versions[0], versions[1]));
-        say(format_args!("congestion control of all: {}", congestion_control()?));
+        self.settle_in()?;
         let rig = Rig::start(&workspace.target).await?;
         let (backends, servers) = start_backends(&rig)?;
         let targets = start_targets(&rig, &servers).await?;
         let processes: Vec<u32> = backends.iter().map(Running::id).collect();
+        let mut tables = Vec::new();
         for test in &self.tests {
             let mut table = Table::new(*test, targets.iter().map(|target| target.name));
             for round in 0..self.rounds {
@@ -149,7 +172,12 @@ impl Layer7 {
                     table.add(at, self.quiet_sample(*test, &targets[at], &processes)?);
                 }
             }
-            say(table);
+            say(&table);
+            tables.push(table);
+        }
+        if let Some(path) = &self.plot {
+            std::fs::write(path, plot::svg(&tables))
+                .with_context(|| format!("writing {}", path.display()))?;
         }
         drop(backends);
         if self.kills > 0 {
@@ -160,6 +188,21 @@ impl Layer7 {
         if self.services > 0 {
             many::measure(&rig, self.services, self.rounds).await?;
         }
+        Ok(())
+    }
+
+    /// Makes the loopback of this namespace fit.
+    fn settle_in(&self) -> anyhow::Result<()> {
+        let name = &self.congestion_control;
+        let route = |to: &str| {
+            format!(
+                "route replace local {to} dev lo table local proto kernel scope host src 127.0.0.1 \
+                 congctl lock {name}"
+            )
+        };
+        let up = "link set lo up".to_owned();
+        net::ip(None, &[up, route("127.0.0.0/8"), route("127.0.0.1")])?;
+        say(format_args!("congestion control of all connections: {name}"));
         Ok(())
     }
 
@@ -289,11 +332,6 @@ impl Passed {
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn congestion_control() -> anyhow::Result<String> {
-    let path = "/proc/sys/net/ipv4/tcp_congestion_control";
-    Ok(std::fs::read_to_string(path).context(path)?.trim().to_owned())
 }
 
 /// A port that is free now.

@@ -13,7 +13,7 @@ use gantry_proto::v1 as pb;
 use gantry_runtime::clock;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::net::{Net, call, ip};
+use super::super::net::{Net, call, ip};
 use super::peers::{self, Keepalived};
 use super::stage::{Agent, Cluster, Stage, until};
 use super::table::{Entry, Table};

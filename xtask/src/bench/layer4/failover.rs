@@ -19,7 +19,7 @@ use gantry_proto::v1 as pb;
 use gantry_runtime::clock;
 use pb::layer4::{Method, Scheduler};
 
-use super::net::{Net, ip};
+use super::super::net::{Net, ip};
 use super::peers::Keepalived;
 use super::stage::{APPLIANCE, Agent, Stage, until};
 use super::table::Table;

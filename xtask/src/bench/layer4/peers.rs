@@ -13,7 +13,7 @@ use anyhow::Context;
 use gantry_proto::v1 as pb;
 use pb::layer4::{Method, Scheduler};
 
-use super::net::Net;
+use super::super::net::Net;
 use crate::bench::rig::Running;
 
 /// Virtual services on one address.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use gantry_runtime::clock;
 
-use super::net::{Net, call};
+use super::super::net::{Net, call};
 use super::peers;
 use super::stage::{Cluster, Stage};
 use super::table;

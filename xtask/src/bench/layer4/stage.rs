@@ -14,7 +14,7 @@ use gantry_runtime::agent::{self, AgentOptions, Apply, Observe, Rejection};
 use gantry_runtime::clock;
 use gantry_runtime::tasks::Tasks;
 
-use super::net::Net;
+use super::super::net::Net;
 use super::peers;
 use crate::bench::rig::{Rig, Running};
 use crate::workspace::find_program;

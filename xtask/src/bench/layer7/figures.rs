@@ -48,6 +48,24 @@ impl Table {
         self.targets[target].1.push(sample);
     }
 
+    pub(super) fn test(&self) -> Test {
+        self.test
+    }
+
+    /// Each figure's name, whether more of it is better, and the first target's as a multiple of the
+    /// best peer's: its median, and the least and the most of single rounds.
+    pub(super) fn ratios(&self) -> impl Iterator<Item = (&'static str, bool, [f64; 3])> {
+        self.figures().iter().map(|figure| {
+            let median = self.ratio(figure);
+            let best = median_of_first(&self.targets, figure) / median;
+            let each = self.targets[0].1.iter().map(|sample| (figure.of)(sample) / best);
+            let (least, most) = each.fold((f64::INFINITY, 0.0_f64), |(least, most), ratio| {
+                (least.min(ratio), most.max(ratio))
+            });
+            (figure.name, figure.more_is_better, [median, least, most])
+        })
+    }
+
     fn figures(&self) -> &'static [Figure] {
         match self.test.kind {
             Kind::Up | Kind::Down => &[RATE, CPU_GB],
@@ -91,6 +109,10 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+fn median_of_first(targets: &[(&'static str, Vec<Sample>)], figure: &Figure) -> f64 {
+    targets.first().map_or(f64::NAN, |(_, samples)| median(samples, figure.of))
 }
 
 fn median(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
