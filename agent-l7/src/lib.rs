@@ -10,6 +10,7 @@ pub mod stats;
 pub mod steer;
 
 mod deadline;
+mod ending;
 mod pick;
 mod proxy_header;
 mod queue;

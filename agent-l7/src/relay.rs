@@ -102,6 +102,8 @@ pub(crate) struct Relay {
     active: [Instant; 2],
     patience: Patience,
     traffic: Arc<Traffic>,
+    /// Bytes written that came from each side.
+    carried: [u64; 2],
     /// What each side may wait for.
     owed: [Owed; 2],
     ended: bool,
@@ -140,6 +142,7 @@ impl Relay {
             active: [now; 2],
             patience: pair.patience,
             traffic: pair.traffic,
+            carried: [0; 2],
             owed: [Owed::default(); 2],
             ended: false,
         }
@@ -172,6 +175,11 @@ impl Relay {
         }
     }
 
+    /// Bytes carried from the client and to it.
+    pub(crate) fn carried(&self) -> [u64; 2] {
+        self.carried
+    }
+
     /// From when on a side should not have to wait for an acknowledgement; none if none does.
     pub(crate) fn owes_since(&self) -> Option<Instant> {
         self.owed.iter().filter_map(Owed::due).min()
@@ -202,8 +210,8 @@ impl Relay {
         (after(server, self.patience.server) <= now).then_some(End::Idle(Side::Server))
     }
 
-    /// Closes both sockets in the way that tells the truth about `end`.
-    pub(crate) fn close(mut self, end: End) {
+    /// Has both sockets closed, when this is dropped, in the way that tells the truth about `end`.
+    pub(crate) fn close(&mut self, end: End) {
         self.ended = true;
         match end {
             End::Complete => {}
@@ -230,6 +238,7 @@ impl Relay {
         if moved.written > 0 {
             self.active[to] = now;
             self.owed[to].answer();
+            self.carried[from] += moved.written;
             match side {
                 Side::Client => self.traffic.from_clients.add(moved.written),
                 Side::Server => self.traffic.to_clients.add(moved.written),

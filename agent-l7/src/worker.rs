@@ -17,6 +17,7 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use tracing::{error, warn};
 
+use crate::ending::Ending;
 use crate::relay::{Bench, INTEREST, Pipes, Side};
 use crate::service::Service;
 use crate::slab::{Key, Slab};
@@ -193,17 +194,18 @@ impl Worker {
         let desk = &mut self.desk;
         match catch_unwind(AssertUnwindSafe(|| act(connection, desk))) {
             Ok(Fate::Lives) => self.timers.keep(key, connection.due, &mut connection.armed),
-            Ok(Fate::Ends) => self.end(key),
+            Ok(Fate::Ends(why)) => self.end(key, why),
             Err(_) => {
                 connection.service().counts.panics.add(1);
                 error!(service = %connection.service().name, "a connection's handling panicked");
-                self.end(key);
+                self.end(key, Ending::Panicked);
             }
         }
     }
 
-    fn end(&mut self, key: Key) {
+    fn end(&mut self, key: Key, why: Ending) {
         let Some(mut connection) = self.connections.remove(key) else { return };
+        connection.tell(why, self.desk.now);
         self.members.remove(&(connection.service().serial, key));
         self.timers.keep(key, None, &mut connection.armed);
     }
@@ -274,7 +276,7 @@ impl Worker {
             socket::reset_on_close(&client);
             return;
         }
-        let connection = Connection::new(listening, key, client, peer);
+        let connection = Connection::new(listening, key, client, peer, self.desk.now);
         self.members.insert((listening.service.serial, key));
         self.connections.insert(connection);
         self.attend(key, Connection::begin);

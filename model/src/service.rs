@@ -140,6 +140,8 @@ pub struct Layer7 {
     pub tcp: Tcp,
     /// A real server that fails its check loses its connections at once.
     pub close_on_failure: bool,
+    /// Write a line about each connection into the log when it ends.
+    pub log_connections: bool,
     pub timeouts: Timeouts,
 }
 
@@ -177,6 +179,7 @@ impl Layer7 {
             accept_proxy_protocol: false,
             tcp: Tcp::default(),
             close_on_failure: false,
+            log_connections: false,
             timeouts: Timeouts::DEFAULT,
         }
     }

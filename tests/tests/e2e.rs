@@ -3,7 +3,7 @@
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
 //! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process,
 //! `identity_*` how certificates change while all goes on, `page_*` what the System Overview page
-//! shows, `protocol_*` what a medical protocol sees.
+//! shows, `protocol_*` what a medical protocol sees, `proxy_*` what other proxies do.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -65,3 +65,5 @@ mod page_login;
 mod page_overview;
 #[path = "e2e/protocol_dicom.rs"]
 mod protocol_dicom;
+#[path = "e2e/proxy_header.rs"]
+mod proxy_header;

@@ -16,9 +16,10 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 20] = [
+const NEEDS: [Need; 21] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
+    Need { package: "haproxy", program: "haproxy", why: "a proxy from another house" },
     Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
     Need { package: "iproute2", program: "ip", why: "network namespaces" },
     Need { package: "iputils-arping", program: "arping", why: "asks who has an address" },
@@ -66,9 +67,9 @@ pub(crate) fn install_packages() -> anyhow::Result<()> {
     }
     apt_get(&["update", "-q"])?;
     apt_get(&[&["install", "-y", "-q", "--no-install-recommends"], packages.as_slice()].concat())?;
-    if packages.contains(&"orthanc") {
-        // The package starts an archive of its own; the tests start theirs. No systemd, no matter.
-        let _ = Command::new("systemctl").args(["disable", "--now", "orthanc"]).output();
+    // These packages start servers of their own; the tests start theirs. No systemd, no matter.
+    for package in ["orthanc", "haproxy"].into_iter().filter(|package| packages.contains(package)) {
+        let _ = Command::new("systemctl").args(["disable", "--now", package]).output();
     }
     Ok(())
 }

@@ -215,13 +215,15 @@ fn silence_is_measured_for_each_side() {
 
 #[test]
 fn a_silent_end_is_clean_only_if_nothing_is_lost() {
-    let (mut near, _far, idle) = stand(Early::default(), HOUR, 8);
+    let (mut near, _far, mut idle) = stand(Early::default(), HOUR, 8);
     idle.relay.close(End::Idle(Side::Client));
+    drop(idle);
     assert_eq!(near.read(&mut [0; 1]).unwrap(), 0);
 
     let early = Early { from_client: b"held".to_vec(), from_server: Vec::new() };
-    let (mut near, mut far, holding) = stand(early, HOUR, 8);
+    let (mut near, mut far, mut holding) = stand(early, HOUR, 8);
     holding.relay.close(End::Idle(Side::Server));
+    drop(holding);
     assert!(near.read(&mut [0; 1]).is_err());
     assert!(far.read(&mut [0; 1]).is_err());
 }

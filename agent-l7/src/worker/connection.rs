@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
+use tracing::info;
 
+use crate::ending::Ending;
 use crate::queue::Place;
 use crate::relay::{End, Progress, Relay, Side};
 use crate::seat::Seat;
@@ -22,13 +24,15 @@ use super::{Desk, Listening};
 
 pub(super) struct Connection {
     key: Key,
+    /// What the log is to be told in the end.
+    record: Option<Box<Record>>,
     // Dropped in this order: whoever sees that the client has gone finds its seat free.
     stage: Stage,
     guest: Guest,
     /// Has a turn coming.
     ready: bool,
-    /// Is among those that owe an acknowledgement, to be paid from then on.
-    in_debt: Option<Instant>,
+    /// How it is noted among those that owe an acknowledgement.
+    debt: Debt,
     /// When the connection wants to be looked at without an event.
     pub(super) due: Option<Instant>,
     /// What the worker's timer is armed for.
@@ -39,7 +43,7 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Lives,
-    Ends,
+    Ends(Ending),
 }
 
 enum Stage {
@@ -53,18 +57,39 @@ struct Relaying {
     target: Target,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Debt {
+    None,
+    Later,
+    Due,
+}
+
+/// A connection that the log is told of.
+struct Record {
+    peer: SocketAddr,
+    since: Instant,
+}
+
 /// Counts a client in its service for as long as it is there.
 struct Guest(Arc<Service>);
 
 impl Connection {
-    pub(super) fn new(to: &Listening, key: Key, client: OwnedFd, peer: SocketAddr) -> Self {
+    pub(super) fn new(
+        to: &Listening,
+        key: Key,
+        client: OwnedFd,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Self {
+        let logged = to.service.routing().layer7.log_connections;
         let setup = Setup::new(Arc::clone(&to.service), to.port, client, peer);
         Self {
             key,
+            record: logged.then(|| Box::new(Record { peer, since: now })),
             stage: Stage::Setup(Box::new(setup)),
             guest: Guest::new(Arc::clone(&to.service)),
             ready: false,
-            in_debt: None,
+            debt: Debt::None,
             due: None,
             armed: None,
         }
@@ -99,7 +124,7 @@ impl Connection {
                 self.want_turn(desk);
                 Fate::Lives
             }
-            Stage::Over => Fate::Ends,
+            Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }
 
@@ -117,7 +142,7 @@ impl Connection {
 
     /// Acknowledges what is due.
     pub(super) fn pay(&mut self, desk: &mut Desk) -> Fate {
-        self.in_debt = None;
+        self.debt = Debt::None;
         if let Stage::Relaying(relaying) = &mut self.stage {
             relaying.relay.acknowledge(desk.now);
             self.note_debt(desk);
@@ -129,8 +154,9 @@ impl Connection {
     fn note_debt(&mut self, desk: &mut Desk) {
         let Stage::Relaying(relaying) = &self.stage else { return };
         let Some(due) = relaying.relay.owes_since() else { return };
-        if self.in_debt.is_none_or(|noted| due < noted) {
-            self.in_debt = Some(due);
+        let debt = if due > desk.now { Debt::Later } else { Debt::Due };
+        if debt > self.debt {
+            self.debt = debt;
             desk.debts.owe(self.key, due, desk.now);
         }
     }
@@ -140,7 +166,7 @@ impl Connection {
         match &self.stage {
             Stage::Setup(_) => self.set_up(desk, Setup::review),
             Stage::Relaying(_) => self.reckon(desk),
-            Stage::Over => Fate::Ends,
+            Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }
 
@@ -149,7 +175,7 @@ impl Connection {
         if let Stage::Setup(_) = self.stage {
             return self.set_up(desk, Setup::ring);
         }
-        let Stage::Relaying(relaying) = &self.stage else { return Fate::Ends };
+        let Stage::Relaying(relaying) = &self.stage else { return Fate::Ends(Ending::Trouble) };
         if let Some(end) = relaying.relay.expired(desk.now) {
             self.service().counts.idle_timeouts.add(1);
             return self.end(end);
@@ -170,13 +196,14 @@ impl Connection {
                 Fate::Lives
             }
             Step::Connected(server_seen) => self.relay(server_seen, desk),
-            Step::Failed => Fate::Ends,
+            Step::Failed(why) => Fate::Ends(why),
         }
     }
 
     fn relay(&mut self, server_seen: EventFlags, desk: &mut Desk) -> Fate {
-        let Stage::Setup(setup) = self.leave_stage() else { return Fate::Ends };
-        let Some(ready) = setup.finish(server_seen) else { return Fate::Ends };
+        let trouble = Fate::Ends(Ending::Trouble);
+        let Stage::Setup(setup) = self.leave_stage() else { return trouble };
+        let Some(ready) = setup.finish(server_seen) else { return trouble };
         let mut relay = Relay::new(ready.pair, desk.now);
         relay.notice(Side::Client, ready.client_seen);
         relay.notice(Side::Server, ready.server_seen);
@@ -189,20 +216,38 @@ impl Connection {
     fn reckon(&mut self, desk: &Desk) -> Fate {
         let Stage::Relaying(relaying) = &self.stage else { return Fate::Lives };
         let Relaying { relay, target } = &**relaying;
-        let tenure = if self.service().is_closed() { Tenure::Over } else { target.tenure() };
-        self.due = match tenure {
+        if self.service().is_closed() {
+            return Fate::Ends(Ending::ServiceClosed);
+        }
+        self.due = match target.tenure() {
             Tenure::Stay => Some(relay.deadline()),
             Tenure::Until(end) if end > desk.now => Some(relay.deadline().min(end)),
-            Tenure::Until(_) | Tenure::Over => return Fate::Ends,
+            Tenure::Until(_) | Tenure::Over => return Fate::Ends(Ending::ServerTaken),
         };
         Fate::Lives
     }
 
     fn end(&mut self, end: End) -> Fate {
-        if let Stage::Relaying(relaying) = self.leave_stage() {
+        if let Stage::Relaying(relaying) = &mut self.stage {
             relaying.relay.close(end);
         }
-        Fate::Ends
+        Fate::Ends(Ending::Relayed(end))
+    }
+
+    /// Tells the log of the end, where the service wants that.
+    pub(super) fn tell(&self, why: Ending, now: Instant) {
+        let Some(record) = &self.record else { return };
+        let Record { peer, since } = **record;
+        let service = self.service();
+        let (server, [from_client, to_client]) = match &self.stage {
+            Stage::Relaying(relaying) => (relaying.target.name(), relaying.relay.carried()),
+            Stage::Setup(_) | Stage::Over => ("none", [0, 0]),
+        };
+        let seconds = now.saturating_duration_since(since).as_secs_f64();
+        info!(
+            service = %service.name, client = %peer, server, from_client, to_client, seconds,
+            why = why.as_str(), "connection ended"
+        );
     }
 
     fn leave_stage(&mut self) -> Stage {

@@ -19,6 +19,7 @@ use rustix::net::{self, RecvFlags, sockopt};
 use tracing::debug;
 
 use crate::deadline::after;
+use crate::ending::Ending;
 use crate::proxy_header::{self, Ends, Header};
 use crate::queue::{Place, Ticket};
 use crate::relay::{Early, INTEREST, Pair, Patience, Side};
@@ -53,7 +54,7 @@ pub(super) enum Step {
     /// The server has taken the connection; this is what the poller said of it.
     Connected(EventFlags),
     /// The client has gone, or is to be reset.
-    Failed,
+    Failed(Ending),
 }
 
 /// A pair of sockets, and what it takes to relay them.
@@ -159,20 +160,20 @@ impl Setup {
 
     /// Reads the client's header, and not a byte more.
     fn greet(&mut self, place: Place, desk: &mut Desk) -> Step {
-        let Some(client) = &self.client.0 else { return Step::Failed };
+        let Some(client) = &self.client.0 else { return Step::Failed(Ending::Trouble) };
         let mut bytes = [0; proxy_header::LONGEST];
         let seen = match net::recv(client, &mut bytes, RecvFlags::PEEK) {
-            Ok((0, _)) => return Step::Failed,
+            Ok((0, _)) => return Step::Failed(Ending::ClientLeft),
             Ok((seen, _)) => seen,
             Err(Errno::AGAIN | Errno::INTR) => return Step::Pending,
-            Err(_) => return Step::Failed,
+            Err(_) => return Step::Failed(Ending::ClientLeft),
         };
         match Header::read(&bytes[..seen]) {
             Ok(Some((header, length))) => {
                 // It was there a moment ago, and nobody else reads here.
                 if !matches!(net::recv(client, &mut bytes[..length], RecvFlags::empty()), Ok((read, _)) if read == length)
                 {
-                    return Step::Failed;
+                    return Step::Failed(Ending::Trouble);
                 }
                 if let Some(ends) = &header.ends {
                     self.visitor = Visitor::new(ends.client.ip());
@@ -189,7 +190,7 @@ impl Setup {
     fn malformed(&self, why: &str) -> Step {
         debug!(service = %self.service.name, peer = %self.peer, why, "client refused");
         self.service.counts.malformed.add(1);
-        Step::Failed
+        Step::Failed(Ending::Malformed)
     }
 
     /// What the server is told of the client.
@@ -282,7 +283,7 @@ impl Setup {
                     return Step::Pending;
                 }
                 self.service.counts.queue_timeouts.add(1);
-                Step::Failed
+                Step::Failed(Ending::QueueTimeout)
             }
             _ => Step::Pending,
         }
@@ -294,7 +295,7 @@ impl Setup {
         self.state = State::Waiting(InLine { service: Arc::clone(&self.service), ticket });
         // The poller spoke of an end before there was a line to wait in.
         if self.client_seen.contains(EventFlags::RDHUP) && self.client_has_left() {
-            return Step::Failed;
+            return Step::Failed(Ending::ClientLeft);
         }
         Step::Pending
     }
@@ -302,14 +303,14 @@ impl Setup {
     fn client_event(&mut self, flags: EventFlags, place: Place, desk: &mut Desk) -> Step {
         self.client_seen |= flags;
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
-            return Step::Failed;
+            return Step::Failed(Ending::ClientLeft);
         }
         if matches!(self.state, State::Greeting { .. }) {
             return self.greet(place, desk);
         }
         let waiting = matches!(self.state, State::Waiting(_));
         if waiting && flags.contains(EventFlags::RDHUP) && self.client_has_left() {
-            return Step::Failed;
+            return Step::Failed(Ending::ClientLeft);
         }
         Step::Pending
     }
@@ -414,7 +415,8 @@ impl Setup {
     /// Tells the client that nobody serves it.
     fn refuse(&self) -> Step {
         self.service.counts.unserved.add(1);
-        Step::Failed
+        let closed = self.service.is_closed();
+        Step::Failed(if closed { Ending::ServiceClosed } else { Ending::Unserved })
     }
 }
 
@@ -423,6 +425,14 @@ impl Target {
         match self {
             Self::Server(seat) => seat.tenure(),
             Self::Fallback => Tenure::Stay,
+        }
+    }
+
+    /// The name of the real server.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Server(seat) => seat.server.name.server.as_str(),
+            Self::Fallback => "the fallback",
         }
     }
 

@@ -48,7 +48,7 @@ fn a_panic_ends_its_connection_only() {
             port: Port::new(104).unwrap(),
         };
         let key = worker.connections.next_key();
-        let connection = Connection::new(&listening, key, client.into(), peer);
+        let connection = Connection::new(&listening, key, client.into(), peer, clock::monotonic());
         worker.members.insert((service.serial, key));
         (near, worker.connections.insert(connection))
     };

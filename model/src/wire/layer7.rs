@@ -45,6 +45,7 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
             .within("tcp", |violations| tcp(violations, message.tcp.as_ref()))
             .unwrap_or_default(),
         close_on_failure: message.close_on_failure,
+        log_connections: message.log_connections,
         timeouts: timeouts(violations, message),
     })
 }
@@ -149,6 +150,7 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         accept_proxy_protocol: layer7.accept_proxy_protocol,
         tcp: tcp_message(&layer7.tcp),
         close_on_failure: layer7.close_on_failure,
+        log_connections: layer7.log_connections,
         algorithm: algorithm.into(),
         connect_timeout: Some(duration_message(layer7.timeouts.connect)),
         queue_timeout: Some(duration_message(layer7.timeouts.queue)),

@@ -35,8 +35,8 @@ pub(super) async fn measure(rig: &Rig, services: usize, rounds: usize) -> anyhow
     ));
     let (mut gantry, mut haproxy) = (Durations::default(), Durations::default());
     for round in 0..rounds {
-        gantry.push(add_service(rig, round).await?);
-        haproxy.push(theirs.add_service(services)?);
+        gantry.push(add_service(rig, round).await.context("adding a service to Gantry")?);
+        haproxy.push(theirs.add_service(services).context("reloading HAProxy")?);
         std::thread::sleep(REST);
     }
     say(format_args!("  Gantry, call until the new service accepts:    {}", gantry.spread()));
@@ -113,6 +113,8 @@ impl HaProxy {
             let command = [OsStr::new("haproxy"), "-W".as_ref(), "-f".as_ref(), path];
             let running = Running::start(&command, &rig.log("many-haproxy"))?;
             wait_for(listens(services - 1))?;
+            // Its master does not hear of a reload that comes too soon.
+            std::thread::sleep(REST);
             anyhow::Ok(running)
         };
         let memory = |running: &Running| processes::memory_kib(&processes::tree(running.id()));

@@ -1,6 +1,7 @@
 //! HAProxy and nginx, told the same as Gantry.
 //!
-//! HAProxy has what the appliance of old has: persistence by source address, checks, counters. nginx
+//! HAProxy has what the appliance of old has: persistence by source address, checks, counters; and with
+//! that the settings by which it leaves a dead server soonest, which are not its defaults. nginx
 //! of Debian has no checks but passive ones and no persistence table.
 
 use std::ffi::OsStr;
@@ -25,14 +26,14 @@ pub(super) fn haproxy(
     servers: &[SocketAddr],
     threads: usize,
 ) -> anyhow::Result<Running> {
-    let server = |(at, address): (usize, &SocketAddr)| {
-        format!("    server rs{at} {address} check inter 4s\n")
-    };
+    let server = |(at, address): (usize, &SocketAddr)| format!("    server rs{at} {address}\n");
     let servers: String = servers.iter().enumerate().map(server).collect();
     let config = format!(
         "global\n    maxconn 9200\n    maxpipes 200\n    nbthread {threads}\n\
          defaults\n    mode tcp\n    option splice-auto\n    timeout connect 4s\n    \
-         timeout client 1h\n    timeout server 1h\n    balance leastconn\n\
+         timeout client 1h\n    timeout server 1h\n    balance leastconn\n    \
+         option redispatch\n    retries 3\n    default-server check inter 1s fall 2 observe layer4 \
+         error-limit 1 on-error mark-down\n\
          listen tcp\n    bind {}\n    stick-table type ip size 100k expire 1h\n    stick on src\n\
          {servers}",
         ports.tcp
