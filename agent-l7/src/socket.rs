@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use gantry_model::service::Tcp;
+use gantry_model::service::{CongestionControl, Tcp};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::{io, net};
@@ -85,12 +85,13 @@ pub(crate) fn treat(socket: impl AsFd, tcp: &Tcp) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this kernel can do what `tcp` asks for.
-pub(crate) fn can_treat(tcp: &Tcp) -> io::Result<()> {
-    treat(net::socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None)?, tcp)
+/// Whether this kernel has a congestion control, and lets this process use it.
+pub(crate) fn can_use(name: &CongestionControl) -> io::Result<()> {
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None)?;
+    sockopt::set_tcp_congestion(socket, name.as_str())
 }
 
-/// The same for a listener that may have been treated in another way before.
+/// Sets what `tcp` asks for on a listener that may have been treated in another way before.
 pub(crate) fn treat_anew(listener: impl AsFd, tcp: &Tcp) -> io::Result<()> {
     let default = net::socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None)?;
     sockopt::set_socket_keepalive(&listener, false)?;

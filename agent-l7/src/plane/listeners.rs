@@ -18,7 +18,7 @@ use crate::service::Service;
 use crate::socket;
 use crate::worker::{ListenerId, Listening, Mailbox, Message};
 
-use super::refusal::{Refusal, cannot_listen, cannot_treat, taken};
+use super::refusal::{Refusal, cannot_listen, cannot_use, taken};
 
 /// Where somebody listens.
 type Spot = (IpAddr, Port);
@@ -60,7 +60,9 @@ pub(super) fn open(
     claims: &Claims,
     workers: usize,
 ) -> Result<Opened, Refusal> {
-    socket::can_treat(tcp).map_err(|error| cannot_treat(tcp, error))?;
+    if let Some(name) = &tcp.congestion_control {
+        socket::can_use(name).map_err(|error| cannot_use(name, error))?;
+    }
     let address = service.listener.address;
     let ports = (!service.disabled).then(|| service.listener.ports.iter());
     let wanted: HashSet<Spot> = ports.into_iter().flatten().map(|port| (address, port)).collect();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use gantry_model::name::ServiceName;
 use gantry_model::service::{
-    CongestionControl, Forwarding, Layer7, Mode, PersistenceKey, Protocol, Tcp, VirtualService,
+    CongestionControl, Forwarding, Layer7, Mode, PersistenceKey, Protocol, VirtualService,
 };
 use rustix::io::Errno;
 
@@ -68,9 +68,9 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
     Ok(layer7)
 }
 
-/// This kernel cannot treat connections so.
-pub(super) fn cannot_treat(tcp: &Tcp, error: Errno) -> Refusal {
-    let name = tcp.congestion_control.as_ref().map_or("", CongestionControl::as_str);
+/// Connections cannot have this congestion control.
+pub(super) fn cannot_use(name: &CongestionControl, error: Errno) -> Refusal {
+    let name = name.as_str();
     let message = match error {
         Errno::NOENT => format!(
             "this kernel has no congestion control {name}: use one of those in \

@@ -4,7 +4,8 @@
 //! all within a few times the connect timeout, and the client sees nothing of it. Where every
 //! server is at its maximum the client waits in line. When no server is left the fallback is
 //! tried, and without one the client is reset: it must not take an empty stream for an answer.
-//! Not a byte is read from the client before that.
+//! Not a byte is read from the client before that, but for the PROXY protocol header that it may have to
+//! begin with.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -171,8 +172,8 @@ impl Setup {
         match Header::read(&bytes[..seen]) {
             Ok(Some((header, length))) => {
                 // It was there a moment ago, and nobody else reads here.
-                if !matches!(net::recv(client, &mut bytes[..length], RecvFlags::empty()), Ok((read, _)) if read == length)
-                {
+                let taken = net::recv(client, &mut bytes[..length], RecvFlags::empty());
+                if !matches!(taken, Ok((read, _)) if read == length) {
                     return Step::Failed(Ending::Trouble);
                 }
                 if let Some(ends) = &header.ends {

@@ -110,15 +110,18 @@ impl Link {
     }
 
     async fn dial(&mut self) -> Result<Prompt, Failure> {
-        let Some((passage, server)) = &self.through else {
-            let mut stream = prompt(TcpStream::connect(self.target).await)?;
-            let introduced = stream.write_all(self.introduction).await;
-            introduced.map_err(|error| Failure::talking(&error))?;
-            return Ok(stream);
+        let connected = match &self.through {
+            None => TcpStream::connect(self.target).await,
+            Some((passage, server)) => {
+                let socket = passage::ask(passage, server).await;
+                let socket = socket.map_err(|error| Failure::Own(error.to_string()))?;
+                TcpSocket::from_std_stream(socket.into()).connect(self.target).await
+            }
         };
-        let socket = passage::ask(passage, server).await;
-        let socket = socket.map_err(|error| Failure::Own(error.to_string()))?;
-        prompt(TcpSocket::from_std_stream(socket.into()).connect(self.target).await)
+        let mut stream = prompt(connected)?;
+        let introduced = stream.write_all(self.introduction).await;
+        introduced.map_err(|error| Failure::talking(&error))?;
+        Ok(stream)
     }
 
     /// Connects, and speaks TLS if `tls`. The server is known by its address.

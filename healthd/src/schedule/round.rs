@@ -97,10 +97,9 @@ impl<A: Ask> Rounds<A> {
             std::future::pending().await
         }
         // Not after an alarm: a server that closes what is idle is asked once more for that, no more.
-        if check.hold_connection && !was_alarmed && self.held.is_none() {
-            let healthy = self.judge.opinion() == Some(true);
-            self.held =
-                if healthy { self.ask.hold(&order.target, check.timeout).await } else { None };
+        let is_wanted = check.hold_connection && self.judge.opinion() == Some(true);
+        if is_wanted && !was_alarmed && self.held.is_none() {
+            self.held = self.ask.hold(&order.target, check.timeout).await;
         }
     }
 
