@@ -7,7 +7,6 @@
 mod crowd;
 mod disk;
 
-use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -134,22 +133,11 @@ async fn one_cluster(workspace: &Workspace) -> anyhow::Result<()> {
         millis(clock::monotonic() - began)
     ));
     let identity = rig.enroll("main", "lb1").await?;
-    let url = rig.url();
     let feed = rig.dir().join("health.sock");
     let mut agents = Vec::new();
     for program in ["gantry-healthd", "gantry-agent-l7"] {
         let state = rig.dir().join(program);
-        let arguments: [&OsStr; 8] = [
-            "--controller".as_ref(),
-            url.as_ref(),
-            "--identity".as_ref(),
-            identity.as_ref(),
-            "--state".as_ref(),
-            state.as_ref(),
-            "--feed".as_ref(),
-            feed.as_ref(),
-        ];
-        agents.push(rig.spawn(program, &arguments)?);
+        agents.push(rig.start_agent(program, &identity, [&state, &feed])?);
     }
     rig.settled("main", 2).await?;
     let (mut answered, mut applied) = (Durations::default(), Durations::default());

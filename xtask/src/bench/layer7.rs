@@ -16,22 +16,21 @@ mod load;
 mod many;
 mod peers;
 mod plot;
+mod targets;
 mod wire;
 
-use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use gantry_proto::v1 as pb;
 use gantry_runtime::shell;
 
 use self::figures::{Sample, Table};
 use self::load::{Kind, Load};
-use self::peers::Ports;
+use self::targets::{Target, start_backend, start_backends, start_targets};
 use super::net;
 use super::processes;
 use super::rig::{Rig, Running};
@@ -39,8 +38,8 @@ use crate::say;
 use crate::workspace::{Workspace, run};
 
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = "\\
-Takes about ten minutes. Needs root, haproxy and nginx: apt-get install haproxy nginx libnginx-mod-stream.")]
+#[command(after_long_help = "\
+Takes about a quarter of an hour. Needs root, haproxy and nginx: apt-get install haproxy nginx libnginx-mod-stream.")]
 pub(crate) struct Layer7 {
     /// How often each figure is measured, in turn with the peers'
     #[arg(long, default_value_t = 5)]
@@ -78,14 +77,6 @@ pub(super) struct Test {
     connections: usize,
 }
 
-/// Something that carries the load.
-struct Target {
-    name: &'static str,
-    running: Running,
-    ports: Ports,
-}
-
-const CLUSTER: &str = "bench";
 /// The load's own time before it is measured.
 const WARM: Duration = Duration::from_millis(500);
 /// After a load, for the connections of the last one to be gone.
@@ -232,7 +223,6 @@ impl Layer7 {
         let load = Load {
             kind: test.kind,
             to: target.ports.tcp,
-            tls: None,
             connections: test.connections,
             threads: threads().min(test.connections),
         };
@@ -332,114 +322,4 @@ impl Passed {
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// A port that is free now.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-/// Two real servers, each a process.
-fn start_backends(rig: &Rig) -> anyhow::Result<(Vec<Running>, Vec<SocketAddr>)> {
-    let mut running = Vec::new();
-    let mut addresses = Vec::new();
-    for _ in 0..2 {
-        let address = free_address()?;
-        running.push(start_backend(rig, address)?);
-        addresses.push(address);
-    }
-    Ok((running, addresses))
-}
-
-fn start_backend(rig: &Rig, address: SocketAddr) -> anyhow::Result<Running> {
-    let listen = address.to_string();
-    let command = ["bench", "layer7", "--backend", &listen].map(OsStr::new);
-    let xtask = rig.binary("xtask");
-    let command: Vec<&OsStr> = [xtask.as_os_str()].into_iter().chain(command).collect();
-    let running = Running::start(&command, &rig.log("real-server"))?;
-    wait_for(address)?;
-    Ok(running)
-}
-
-fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
-    for _ in 0..500 {
-        if std::net::TcpStream::connect(address).is_ok() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    anyhow::bail!("nobody listens at {address}")
-}
-
-async fn start_targets(rig: &Rig, servers: &[SocketAddr]) -> anyhow::Result<Vec<Target>> {
-    let ports = || anyhow::Ok(Ports { tcp: free_address()? });
-    let (ours, of_haproxy, of_nginx) = (ports()?, ports()?, ports()?);
-    let dir: &Path = rig.dir();
-    let targets = vec![
-        Target { name: "Gantry", running: start_gantry(rig, ours, servers).await?, ports: ours },
-        Target {
-            name: "HAProxy",
-            running: peers::haproxy(dir, of_haproxy, servers, threads())?,
-            ports: of_haproxy,
-        },
-        Target {
-            name: "nginx",
-            running: peers::nginx(dir, of_nginx, servers, threads())?,
-            ports: of_nginx,
-        },
-    ];
-    for target in &targets {
-        wait_for(target.ports.tcp).with_context(|| format!("starting {}", target.name))?;
-    }
-    Ok(targets)
-}
-
-/// agent-l7, with healthd beside it, by the controller's word.
-async fn start_gantry(rig: &Rig, ports: Ports, servers: &[SocketAddr]) -> anyhow::Result<Running> {
-    rig.make_cluster_of(CLUSTER, vec![service("tcp", ports.tcp, servers)]).await?;
-    let identity = rig.enroll(CLUSTER, "lb1").await?;
-    let (url, feed) = (rig.url(), rig.dir().join("health.sock"));
-    let start = |program: &str| {
-        let state = rig.dir().join(program);
-        let arguments: [&OsStr; 8] = [
-            "--controller".as_ref(),
-            url.as_ref(),
-            "--identity".as_ref(),
-            identity.as_ref(),
-            "--state".as_ref(),
-            state.as_ref(),
-            "--feed".as_ref(),
-            feed.as_ref(),
-        ];
-        rig.spawn(program, &arguments)
-    };
-    // It ends with this program.
-    std::mem::forget(start("gantry-healthd")?);
-    let agent = start("gantry-agent-l7")?;
-    rig.settled(CLUSTER, 2).await?;
-    Ok(agent)
-}
-
-fn service(id: &str, listen: SocketAddr, servers: &[SocketAddr]) -> pb::config::Service {
-    let server = |(at, address): (usize, &SocketAddr)| pb::RealServer {
-        name: format!("rs{at}"),
-        endpoint: Some(pb::Endpoint {
-            address: address.ip().to_string(),
-            port: address.port().into(),
-        }),
-        ..Default::default()
-    };
-    let service = pb::VirtualService {
-        name: id.to_owned(),
-        listener: Some(pb::Listener {
-            address: listen.ip().to_string(),
-            ports: vec![listen.port().to_string()],
-            ..Default::default()
-        }),
-        forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
-        persistence: Some(pb::Persistence::default()),
-        ..Default::default()
-    };
-    let real_servers = servers.iter().enumerate().map(server).collect();
-    pb::config::Service { virtual_service: Some(service), real_servers }
 }

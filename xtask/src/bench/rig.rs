@@ -129,6 +129,27 @@ impl Rig {
         Running::start(&command, &self.log(program))
     }
 
+    /// Starts an agent of an appliance, with its state and its way to healthd in files of these names.
+    pub(super) fn start_agent(
+        &self,
+        program: &str,
+        identity: &Path,
+        [state, feed]: [&Path; 2],
+    ) -> anyhow::Result<Running> {
+        let url = self.url();
+        let arguments: [&OsStr; 8] = [
+            "--controller".as_ref(),
+            url.as_ref(),
+            "--identity".as_ref(),
+            identity.as_ref(),
+            "--state".as_ref(),
+            state.as_ref(),
+            "--feed".as_ref(),
+            feed.as_ref(),
+        ];
+        self.spawn(program, &arguments)
+    }
+
     /// Where one of Gantry's programs is.
     pub(super) fn binary(&self, program: &str) -> PathBuf {
         self.binaries.join(program)

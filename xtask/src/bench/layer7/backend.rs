@@ -188,9 +188,9 @@ impl Client {
                     0
                 }
                 State::Giving { left, phase } => {
-                    let window = &tools.pattern[*phase..*phase + window(*left)];
+                    let window = &tools.pattern[*phase..*phase + wire::window(*left)];
                     let sent = net::send(&self.socket, window, SendFlags::NOSIGNAL)?;
-                    step(left, phase, sent);
+                    wire::step(left, phase, sent);
                     sent
                 }
                 State::Taking { object, left: 0, phase, is_whole } => {
@@ -201,7 +201,7 @@ impl Client {
                     0
                 }
                 State::Taking { left, phase, is_whole, .. } => {
-                    let length = window(*left);
+                    let length = wire::window(*left);
                     let read = if self.heard.is_empty() {
                         receive(&self.socket, &mut tools.buffer[..length])?
                     } else {
@@ -214,7 +214,7 @@ impl Client {
                         return Ok(Next::Close);
                     }
                     *is_whole &= tools.buffer[..read] == tools.pattern[*phase..*phase + read];
-                    step(left, phase, read);
+                    wire::step(left, phase, read);
                     read
                 }
                 State::Listening => 0,
@@ -272,13 +272,4 @@ impl Client {
 
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     Ok(net::recv(socket, buffer, RecvFlags::empty())?.0)
-}
-
-fn window(left: u64) -> usize {
-    usize::try_from(left).unwrap_or(wire::WINDOW).min(wire::WINDOW)
-}
-
-fn step(left: &mut u64, phase: &mut usize, bytes: usize) {
-    *left -= bytes as u64;
-    *phase = wire::advance(*phase, bytes as u64);
 }

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use super::super::figures::Durations;
 use super::super::rig::Rig;
-use super::{Target, start_backend, wait_for, wire};
+use super::targets::{Target, start_backend};
+use super::wire;
 use crate::say;
 
 /// From one client to the next.
@@ -46,7 +47,6 @@ pub(super) fn measure(
     for _ in 0..kills {
         for (at, target) in targets.iter().enumerate() {
             let backend = start_backend(rig, server)?;
-            wait_for(server)?;
             std::thread::sleep(RECOVERY);
             let stop = Arc::new(AtomicBool::new(false));
             let attempts = Arc::new(Mutex::new(Vec::new()));

@@ -56,13 +56,12 @@ impl Table {
     /// best peer's: its median, and the least and the most of single rounds.
     pub(super) fn ratios(&self) -> impl Iterator<Item = (&'static str, bool, [f64; 3])> {
         self.figures().iter().map(|figure| {
-            let median = self.ratio(figure);
-            let best = median_of_first(&self.targets, figure) / median;
+            let best = self.best_peer(figure);
             let each = self.targets[0].1.iter().map(|sample| (figure.of)(sample) / best);
             let (least, most) = each.fold((f64::INFINITY, 0.0_f64), |(least, most), ratio| {
                 (least.min(ratio), most.max(ratio))
             });
-            (figure.name, figure.more_is_better, [median, least, most])
+            (figure.name, figure.more_is_better, [self.ratio(figure), least, most])
         })
     }
 
@@ -76,12 +75,13 @@ impl Table {
 
     /// The first target's figure as a multiple of the best peer's.
     fn ratio(&self, figure: &Figure) -> f64 {
-        let medians = self.targets.iter().map(|(_, samples)| median(samples, figure.of));
-        let medians: Vec<f64> = medians.collect();
-        let (ours, peers) = (medians[0], medians[1..].iter().copied());
-        let best =
-            if figure.more_is_better { peers.reduce(f64::max) } else { peers.reduce(f64::min) };
-        ours / best.unwrap_or(f64::NAN)
+        median(&self.targets[0].1, figure.of) / self.best_peer(figure)
+    }
+
+    fn best_peer(&self, figure: &Figure) -> f64 {
+        let better = if figure.more_is_better { f64::max } else { f64::min };
+        let peers = self.targets[1..].iter().map(|(_, samples)| median(samples, figure.of));
+        peers.reduce(better).unwrap_or(f64::NAN)
     }
 }
 
@@ -109,10 +109,6 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
-}
-
-fn median_of_first(targets: &[(&'static str, Vec<Sample>)], figure: &Figure) -> f64 {
-    targets.first().map_or(f64::NAN, |(_, samples)| median(samples, figure.of))
 }
 
 fn median(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {

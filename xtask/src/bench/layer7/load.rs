@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustls::ClientConfig;
 
 use exchange::{Exchange, Next};
 
@@ -60,7 +59,6 @@ impl Kind {
 pub(super) struct Load {
     pub(super) kind: Kind,
     pub(super) to: SocketAddr,
-    pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) connections: usize,
     pub(super) threads: usize,
 }
@@ -322,9 +320,7 @@ impl Thread {
 
     fn clear(&mut self, slot: usize, was_opening: bool) {
         self.opening -= usize::from(was_opening);
-        if let Some(exchange) = self.slots[slot].take() {
-            exchange.close();
-        }
+        self.slots[slot] = None;
         self.empty.push_back(slot);
     }
 

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::super::figures::{Durations, ratio};
 use super::super::processes;
 use super::super::rig::{Rig, Running};
-use super::{free_address, service, wait_for};
+use super::targets::{free_address, service, wait_for};
 use crate::say;
 
 const CLUSTER: &str = "many";
@@ -49,19 +49,9 @@ pub(super) async fn measure(rig: &Rig, services: usize, rounds: usize) -> anyhow
 async fn start_gantry(rig: &Rig, services: usize) -> anyhow::Result<(Running, f64)> {
     rig.make_cluster(CLUSTER, 1).await?;
     let identity = rig.enroll(CLUSTER, "lb1").await?;
-    let (url, state) = (rig.url(), rig.dir().join(CLUSTER).join("agent"));
+    let state = rig.dir().join(CLUSTER).join("agent");
     let feed = rig.dir().join("none.sock");
-    let arguments: [&OsStr; 8] = [
-        "--controller".as_ref(),
-        url.as_ref(),
-        "--identity".as_ref(),
-        identity.as_ref(),
-        "--state".as_ref(),
-        state.as_ref(),
-        "--feed".as_ref(),
-        feed.as_ref(),
-    ];
-    let agent = rig.spawn("gantry-agent-l7", &arguments)?;
+    let agent = rig.start_agent("gantry-agent-l7", &identity, [&state, &feed])?;
     rig.settled(CLUSTER, 1).await?;
     let before = processes::memory_kib(&[agent.id()])?;
     rig.fill_cluster(CLUSTER, services).await?;

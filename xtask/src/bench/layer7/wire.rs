@@ -98,6 +98,17 @@ pub(super) fn advance(phase: usize, bytes: u64) -> usize {
     usize::try_from((phase as u64 + bytes % period) % period).unwrap_or_default()
 }
 
+/// How much of what is left goes at a time.
+pub(super) fn window(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(WINDOW).min(WINDOW)
+}
+
+/// Notes that so many bytes have gone.
+pub(super) fn step(left: &mut u64, phase: &mut usize, bytes: usize) {
+    *left -= bytes as u64;
+    *phase = advance(*phase, bytes as u64);
+}
+
 /// A message of the full length, with the number zero.
 pub(super) fn message() -> Vec<u8> {
     let mut bytes = vec![BEGIN];

@@ -73,7 +73,7 @@ impl Exchange {
     ) -> io::Result<Self> {
         let began = clock::monotonic();
         let mut exchange = Self {
-            line: Line::open(load.to, from, load.tls.as_ref())?,
+            line: Line::open(load.to, from)?,
             state: State::Resting,
             is_connected: false,
             is_first: true,
@@ -125,10 +125,6 @@ impl Exchange {
         clock::monotonic() - self.began
     }
 
-    pub(super) fn close(self) {
-        self.line.close();
-    }
-
     /// Goes on as far as the socket lets it.
     pub(super) fn drive(&mut self, tools: &mut Tools, bytes: &AtomicU64) -> io::Result<Next> {
         if !self.is_connected {
@@ -137,7 +133,6 @@ impl Exchange {
                 return Ok(Next::Wait);
             }
         }
-        self.line.shake_hands()?;
         match self.advance(tools, bytes) {
             Err(error) if is_block(&error) => Ok(Next::Wait),
             done => done,
@@ -164,25 +159,25 @@ impl Exchange {
                         self.state = State::Listening;
                         continue;
                     }
-                    let sent = self.line.write(&tools.pattern[*phase..*phase + window(*left)])?;
-                    step(left, phase, sent);
+                    let sent =
+                        self.line.write(&tools.pattern[*phase..*phase + wire::window(*left)])?;
+                    wire::step(left, phase, sent);
                     budget = budget.saturating_sub(sent as u64);
                 }
                 State::Receiving { left: 0, .. } => return Ok(Next::Done),
                 State::Receiving { left, phase } => {
-                    let read = self.line.read(&mut tools.buffer[..window(*left)])?;
+                    let read = self.line.read(&mut tools.buffer[..wire::window(*left)])?;
                     if read == 0 {
                         return Err(io::Error::other("an object ended early"));
                     }
                     if tools.buffer[..read] != tools.pattern[*phase..*phase + read] {
                         return Err(io::Error::other("an object differs from what was sent"));
                     }
-                    step(left, phase, read);
+                    wire::step(left, phase, read);
                     bytes.fetch_add(read as u64, Ordering::Relaxed);
                     budget = budget.saturating_sub(read as u64);
                 }
                 State::Listening => {
-                    self.line.flush()?;
                     let mut part = [0; 2048];
                     match self.line.read(&mut part)? {
                         0 => return Err(io::Error::other("closed instead of an answer")),
@@ -249,13 +244,4 @@ impl AsFd for Exchange {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.line.as_fd()
     }
-}
-
-fn window(left: u64) -> usize {
-    usize::try_from(left).unwrap_or(wire::WINDOW).min(wire::WINDOW)
-}
-
-fn step(left: &mut u64, phase: &mut usize, bytes: usize) {
-    *left -= bytes as u64;
-    *phase = wire::advance(*phase, bytes as u64);
 }
