@@ -15,6 +15,13 @@ const FILES: &[&str] = &[
     "gantry/agent/v1/agent.proto",
 ];
 
+/// Messages with secrets in them; `src/secret.rs` prints them.
+const SECRETS: [&str; 3] = [
+    ".gantry.agent.v1.EncodedServicePlan",
+    ".gantry.agent.v1.KeyPair",
+    ".gantry.v1.ImportCertificateRequest",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {
         println!("cargo::rerun-if-changed={file}");
@@ -26,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .codec_path("crate::codec::WireCodec")
         .bytes(".gantry.agent.v1.EncodedServicePlan")
+        .skip_debug(SECRETS)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

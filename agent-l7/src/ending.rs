@@ -11,6 +11,8 @@ pub(crate) enum Ending {
     ClientLeft,
     /// The client did not begin with the header that it must.
     Malformed,
+    /// No TLS session came about with the client.
+    Unshaken,
     /// Its time in line was over.
     QueueTimeout,
     /// No real server and no fallback took it.
@@ -35,6 +37,7 @@ impl Ending {
             Self::Relayed(End::Idle(Side::Server)) => "the real server was silent for too long",
             Self::ClientLeft => "the client left before it was served",
             Self::Malformed => "it did not begin with a PROXY protocol header",
+            Self::Unshaken => "no TLS session came about with the client",
             Self::QueueTimeout => "its time in the queue was over",
             Self::Unserved => "no real server took it",
             Self::ServerTaken => "its real server was taken out",

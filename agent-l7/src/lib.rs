@@ -11,6 +11,7 @@ pub mod steer;
 
 mod deadline;
 mod ending;
+mod outbox;
 mod pick;
 mod proxy_header;
 mod queue;
@@ -22,4 +23,5 @@ mod slab;
 mod slots;
 mod socket;
 mod sticky;
+mod tls;
 mod worker;

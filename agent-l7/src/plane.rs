@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use gantry_model::key_pair::KeyPair;
 use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::server::RealServer;
 use gantry_model::service::{Layer7, VirtualService};
@@ -21,6 +22,7 @@ use crate::memory::Memory;
 use crate::server::Server;
 use crate::service::{Entry, Routing, Service};
 use crate::stats::{Sample, ServerSample, TrafficSample};
+use crate::tls::Secrecy;
 use crate::worker::{Mailbox, Message, Worker};
 
 use listeners::{Claims, Listeners};
@@ -98,15 +100,20 @@ impl Plane {
         Ok(plane)
     }
 
-    /// Puts one virtual service in force, new or changed, with all of its real servers. If it is
-    /// refused, what was in force before stays so.
+    /// Puts one virtual service in force, new or changed, with all of its real servers and the
+    /// certificates that it names. If it is refused, what was in force before stays so.
     pub fn put(
         &mut self,
         service: Arc<VirtualService>,
         servers: Vec<Arc<RealServer>>,
+        key_pairs: Vec<KeyPair>,
     ) -> Result<(), Refusal> {
         let layer7 = refusal::check(&service)?;
-        let before = self.services.get(&service.name).map(|deployed| &deployed.listeners);
+        let before = self.services.get(&service.name);
+        let secrecy = before.map(|deployed| deployed.service.routing().secrecy.clone());
+        let secrecy = Secrecy::new(layer7, key_pairs, &secrecy.unwrap_or_default());
+        let secrecy = secrecy.map_err(refusal::unfit)?;
+        let before = before.map(|deployed| &deployed.listeners);
         let opened =
             listeners::open(&service, &layer7.tcp, before, &self.claims, self.mailboxes.len())?;
 
@@ -114,7 +121,7 @@ impl Plane {
             Some(deployed) => deployed,
             None => self.deploy(&service, layer7),
         };
-        let unsettled = self.route(&mut deployed, layer7, &service, &servers);
+        let unsettled = self.route(&mut deployed, (layer7, secrecy), &service, &servers);
         deployed.service.set_closed(service.disabled);
         deployed.listeners.change(opened, &deployed.service, &mut self.claims, &self.mailboxes);
         if unsettled || service.disabled {
@@ -185,7 +192,7 @@ impl Plane {
     fn route(
         &mut self,
         deployed: &mut Deployed,
-        layer7: &Layer7,
+        (layer7, secrecy): (&Layer7, Secrecy),
         config: &VirtualService,
         servers: &[Arc<RealServer>],
     ) -> bool {
@@ -202,7 +209,8 @@ impl Plane {
             })
             .collect();
         let mut unsettled = entries.iter().any(|entry| !entry.live.is_settled());
-        let routing = Routing::new(layer7, config, entries, Some(&before));
+        let mut routing = Routing::new(layer7, config, entries, Some(&before));
+        routing.secrecy = secrecy;
         for entry in &before.servers {
             if routing.live(&entry.live.name.server).is_none() {
                 self.verdicts.remove(&entry.live.name);
@@ -272,6 +280,7 @@ impl Deployed {
             queue_timeouts: counts.queue_timeouts.get(),
             unserved: counts.unserved.get(),
             malformed: counts.malformed.get(),
+            unshaken: counts.unshaken.get(),
             idle_timeouts: counts.idle_timeouts.get(),
             panics: counts.panics.get(),
             servers,

@@ -19,19 +19,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
-use rustix::net::sockopt;
 
-use crate::deadline::after;
 use crate::socket;
 use crate::stats::Traffic;
 
+pub(crate) use carrier::Carrier;
 use direction::{Direction, Phase};
-use owed::Owed;
 pub(crate) use pipes::Pipes;
+use pulse::Pulse;
+pub(crate) use secure::Secrets;
+use secure::SecureRelay;
 
+mod carrier;
 mod direction;
 mod owed;
 mod pipes;
+mod pulse;
+mod secure;
 
 /// One side of a relayed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +93,11 @@ pub(crate) enum Progress {
 /// What every relay of one worker uses in its turn.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    buffer: Box<[u8]>,
+    pub(crate) buffer: Box<[u8]>,
     pipes: Pipes,
+    /// What was decrypted, and what was encrypted; made when they are first needed.
+    pub(crate) plain: Vec<u8>,
+    sealed: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -98,14 +105,7 @@ pub(crate) struct Relay {
     sockets: [OwnedFd; 2],
     /// From each side to the other.
     directions: [Direction; 2],
-    /// When each side last sent or took a byte.
-    active: [Instant; 2],
-    patience: Patience,
-    traffic: Arc<Traffic>,
-    /// Bytes written that came from each side.
-    carried: [u64; 2],
-    /// What each side may wait for.
-    owed: [Owed; 2],
+    pulse: Pulse,
     ended: bool,
 }
 
@@ -118,7 +118,12 @@ const BUFFER: usize = 256 * 1024;
 
 impl Bench {
     pub(crate) fn new(pipes: Pipes) -> Self {
-        Self { buffer: vec![0; BUFFER].into_boxed_slice(), pipes }
+        Self {
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            pipes,
+            plain: Vec::new(),
+            sealed: Vec::new(),
+        }
     }
 }
 
@@ -139,11 +144,7 @@ impl Relay {
                 Direction::new(pair.early.from_client),
                 Direction::new(pair.early.from_server),
             ],
-            active: [now; 2],
-            patience: pair.patience,
-            traffic: pair.traffic,
-            carried: [0; 2],
-            owed: [Owed::default(); 2],
+            pulse: Pulse::new(pair.patience, pair.traffic, now),
             ended: false,
         }
     }
@@ -177,37 +178,26 @@ impl Relay {
 
     /// Bytes carried from the client and to it.
     pub(crate) fn carried(&self) -> [u64; 2] {
-        self.carried
+        self.pulse.carried()
     }
 
     /// From when on a side should not have to wait for an acknowledgement; none if none does.
     pub(crate) fn owes_since(&self) -> Option<Instant> {
-        self.owed.iter().filter_map(Owed::due).min()
+        self.pulse.owes_since()
     }
 
     /// Has the kernel acknowledge at once what is due.
     pub(crate) fn acknowledge(&mut self, now: Instant) {
-        for (socket, owed) in self.sockets.iter().zip(&mut self.owed) {
-            if owed.due().is_some_and(|due| due <= now) {
-                owed.since = None;
-                // A kernel that refuses costs milliseconds, nothing more.
-                let _ = sockopt::set_tcp_quickack(socket, true);
-            }
-        }
+        self.pulse.acknowledge(self.sockets.each_ref(), now);
     }
 
     /// When the first side will have been silent for too long, if nothing happens.
     pub(crate) fn deadline(&self) -> Instant {
-        let [client, server] = self.active;
-        after(client, self.patience.client).min(after(server, self.patience.server))
+        self.pulse.deadline()
     }
 
     pub(crate) fn expired(&self, now: Instant) -> Option<End> {
-        let [client, server] = self.active;
-        if after(client, self.patience.client) <= now {
-            return Some(End::Idle(Side::Client));
-        }
-        (after(server, self.patience.server) <= now).then_some(End::Idle(Side::Server))
+        self.pulse.expired(now)
     }
 
     /// Has both sockets closed, when this is dropped, in the way that tells the truth about `end`.
@@ -230,19 +220,10 @@ impl Relay {
         let sockets = (&self.sockets[from], &self.sockets[to]);
         let moved = self.directions[from].run(sockets, last, bench);
         if moved.read > 0 {
-            self.active[from] = now;
-            if moved.small {
-                self.owed[from].hear(now);
-            }
+            self.pulse.hear(side, moved.small, now);
         }
         if moved.written > 0 {
-            self.active[to] = now;
-            self.owed[to].answer();
-            self.carried[from] += moved.written;
-            match side {
-                Side::Client => self.traffic.from_clients.add(moved.written),
-                Side::Server => self.traffic.to_clients.add(moved.written),
-            }
+            self.pulse.carry(side, moved.written, now);
         }
         let broken = self.directions[from].phase() == Phase::Broken;
         moved.more | (broken && self.directions[to].last_words())

@@ -24,6 +24,7 @@ use crate::seat::{Seat, Visitor};
 use crate::server::Server;
 use crate::stats::{ServiceCounts, Traffic};
 use crate::sticky::{Lease, Sticky};
+use crate::tls::Secrecy;
 use crate::worker::{Mailbox, Message};
 
 pub(crate) struct Service {
@@ -45,6 +46,7 @@ pub(crate) struct Service {
 #[derive(Debug)]
 pub(crate) struct Routing {
     pub(crate) layer7: Layer7,
+    pub(crate) secrecy: Secrecy,
     pub(crate) fallback: Option<Endpoint>,
     pub(crate) servers: Vec<Entry>,
     rule: Rule,
@@ -295,7 +297,8 @@ impl Routing {
             let kept = kept.filter(|table| table.counts_by(persistence.prefix)).cloned();
             (persistence, kept.unwrap_or_else(|| Arc::new(Sticky::new(persistence.prefix))))
         });
-        Self { layer7: layer7.clone(), fallback: config.fallback, servers, rule, sticky }
+        let (layer7, fallback) = (layer7.clone(), config.fallback);
+        Self { layer7, secrecy: Secrecy::default(), fallback, servers, rule, sticky }
     }
 
     /// The live server of this name.

@@ -24,6 +24,8 @@ pub struct Sample {
     pub unserved: u64,
     /// Clients reset because they did not begin with the PROXY protocol header that they must.
     pub malformed: u64,
+    /// Clients with which no TLS session came about.
+    pub unshaken: u64,
     /// Connections ended because a side was silent for too long.
     pub idle_timeouts: u64,
     /// Connections ended by an error in the proxy itself.
@@ -73,6 +75,7 @@ pub(crate) struct ServiceCounts {
     pub(crate) queue_timeouts: Count,
     pub(crate) unserved: Count,
     pub(crate) malformed: Count,
+    pub(crate) unshaken: Count,
     pub(crate) idle_timeouts: Count,
     pub(crate) panics: Count,
 }

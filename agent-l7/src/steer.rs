@@ -35,7 +35,7 @@ impl Door {
 impl Apply for Door {
     fn put(&mut self, plan: ServicePlan) -> Result<(), Rejection> {
         let servers = plan.servers.into_iter().map(Arc::new).collect();
-        self.0.lock().put(Arc::new(plan.service), servers).map_err(|refusal| {
+        self.0.lock().put(Arc::new(plan.service), servers, plan.key_pairs).map_err(|refusal| {
             let Refusal { reason, field, message } = refusal;
             Rejection { reason: reason.to_owned(), field, message }
         })
@@ -128,6 +128,7 @@ fn endpoint(endpoint: Endpoint) -> String {
 }
 
 fn service_message(sample: &Sample) -> pb::Sample {
+    let refused = sample.unserved + sample.queue_timeouts + sample.malformed + sample.unshaken;
     pb::Sample {
         name: sample.service.to_string(),
         active_connections: signed(sample.active),
@@ -136,7 +137,7 @@ fn service_message(sample: &Sample) -> pb::Sample {
         sent_bytes_total: signed(sample.traffic.bytes_to_clients),
         queued: signed(sample.queued),
         connect_failures_total: signed(sample.traffic.connect_failures),
-        refused_total: signed(sample.unserved + sample.queue_timeouts + sample.malformed),
+        refused_total: signed(refused),
         ..pb::Sample::default()
     }
 }

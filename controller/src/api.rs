@@ -130,7 +130,8 @@ impl Control {
     fn publish(&self) -> impl FnOnce(&State, &[Write]) + Send + 'static {
         let publisher = Arc::clone(&self.publisher);
         move |state: &State, writes: &[Write]| {
-            let touched: Vec<_> = writes.iter().filter_map(touched_service).collect();
+            let touched: Vec<_> =
+                writes.iter().flat_map(|write| touched_services(state, write)).collect();
             let clusters: Vec<_> = writes.iter().filter_map(touched_cluster).collect();
             publisher.publish_clusters(state, &clusters);
             publisher.publish(state, &touched);
@@ -148,13 +149,16 @@ impl Control {
     }
 }
 
-fn touched_service(write: &Write) -> Option<ServiceName> {
+fn touched_services(state: &State, write: &Write) -> Vec<ServiceName> {
     match write {
-        Write::PutService(service) => Some(service.name.clone()),
-        Write::DeleteService(name) => Some(name.clone()),
-        Write::PutServer(server) => Some(server.name.service.clone()),
-        Write::DeleteServer(name) => Some(name.service.clone()),
-        Write::PutCluster { .. } | Write::DeleteCluster(_) => None,
+        Write::PutService(service) => vec![service.name.clone()],
+        Write::DeleteService(name) => vec![name.clone()],
+        Write::PutServer(server) => vec![server.name.service.clone()],
+        Write::DeleteServer(name) => vec![name.service.clone()],
+        Write::PutCertificate(name, _) => state.users(name).cloned().collect(),
+        // Nobody uses one that may be deleted.
+        Write::DeleteCertificate(_) => Vec::new(),
+        Write::PutCluster { .. } | Write::DeleteCluster(_) => Vec::new(),
     }
 }
 

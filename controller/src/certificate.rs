@@ -1,11 +1,12 @@
-//! Certificates of clients' making: a chain and its key, read and found fit to show to others.
+//! Certificates of operators' making: a chain and its key, read and found fit to show to others.
 //!
 //! In goes PEM as somebody pasted it; out comes the same, cleaned, with what is to be told of it,
 //! or everything that is wrong with it. Pure: the time is handed in.
 
-use std::fmt;
 use std::net::IpAddr;
 
+use gantry_model::key_pair::{KeyPair, PrivateKey};
+use gantry_model::name::CertificateName;
 use gantry_model::violation::Violations;
 use jiff::Timestamp;
 use pem::Pem;
@@ -25,16 +26,13 @@ const LONGEST_CHAIN: usize = 10;
 const LONGEST_PEM: usize = 128 << 10;
 
 /// A chain and its key, which fit each other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Material {
     /// PEM, the leaf first.
     pub chain: String,
     pub key: PrivateKey,
     pub facts: Facts,
 }
-
-/// A private key, PEM. It can be stored and used, and is shown nowhere.
-pub struct PrivateKey(String);
 
 /// What is told of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,26 +60,19 @@ impl Material {
         check_chain(violations, &chain, now);
         let key = key?;
         check_pair(violations, &chain, &key);
-        let (chain, key) = (pem::encode_many(&chain), PrivateKey(pem::encode(&key)));
+        let (chain, key) = (pem::encode_many(&chain), PrivateKey::new(pem::encode(&key)));
         Some(Self { facts: facts(&chain)?, chain, key })
+    }
+
+    /// As agents are given it.
+    pub fn key_pair(&self, name: &CertificateName) -> KeyPair {
+        let (chain, key) = (self.chain.clone(), self.key.clone());
+        KeyPair { name: name.certificate.clone(), chain, key }
     }
 
     /// SHA-256 of chain and key: what is the same has the same.
     pub fn digest(&self) -> Vec<u8> {
-        Sha256::new().chain_update(&self.chain).chain_update(&self.key.0).finalize().to_vec()
-    }
-}
-
-impl PrivateKey {
-    /// For the store, and for nobody else.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PrivateKey {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("PrivateKey(hidden)")
+        Sha256::new().chain_update(&self.chain).chain_update(self.key.reveal()).finalize().to_vec()
     }
 }
 
@@ -98,6 +89,24 @@ pub fn facts(chain_pem: &str) -> Option<Facts> {
         expire_time: chain.iter().filter_map(|one| ends(one)).min()?,
         fingerprint: Sha256::digest(leaf_der).iter().map(|byte| format!("{byte:02x}")).collect(),
     })
+}
+
+/// Finds what is wrong with the certificates of authorities that others are judged by.
+pub fn check_authorities(violations: &mut Violations, field: &str, text: &str) {
+    let Some(blocks) = blocks(violations, field, text) else { return };
+    let mut roots = RootCertStore::empty();
+    for (at, block) in blocks.iter().enumerate() {
+        let certificate = CertificateDer::from(block.contents());
+        if block.tag() != "CERTIFICATE" || roots.add(certificate).is_err() {
+            let what = format!(
+                "block {} ({:?}) is not the certificate of an authority: give certificates of \
+                 authorities only, PEM",
+                at + 1,
+                shown(block.tag())
+            );
+            violations.add(field, "INVALID_CERTIFICATE", what);
+        }
+    }
 }
 
 fn blocks(violations: &mut Violations, field: &str, text: &str) -> Option<Vec<Pem>> {

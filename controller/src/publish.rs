@@ -12,13 +12,13 @@ use bytes::Bytes;
 use gantry_model::agent::AgentKind;
 use gantry_model::desired::{Change, Update};
 use gantry_model::name::{ClusterName, ServiceName};
-use gantry_model::plan;
+use gantry_model::plan::{self, ServicePlan};
 use gantry_model::revision::{ItemHash, Revision, SetHash};
 use gantry_model::wire;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use crate::state::State;
+use crate::state::{Service, State};
 use crate::status::Desired;
 
 /// How many removals are remembered; who held a state from before them gets a snapshot.
@@ -51,11 +51,17 @@ struct Content {
     horizon: u64,
 }
 
-#[derive(Debug)]
 struct Plan {
+    /// There may be private keys in it.
     bytes: Bytes,
     hash: ItemHash,
     number: u64,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Plan").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 impl Publisher {
@@ -122,12 +128,8 @@ impl Shelf {
             ..Content::default()
         };
         for service in state.services_of(cluster) {
-            if let Some(plan) =
-                plan::plan(kind, &service.config, service.real_servers(), service.mark)
-            {
-                let name = service.config.name.to_string();
-                let (bytes, number) = (wire::encode_plan(&plan), service.newest_number());
-                let hash = ItemHash::of(&name, &bytes);
+            if let Some((hash, bytes)) = planned(state, kind, service) {
+                let (name, number) = (service.config.name.to_string(), service.newest_number());
                 content.put(name, Plan { bytes, hash, number });
             }
         }
@@ -135,12 +137,7 @@ impl Shelf {
     }
 
     fn change(&self, state: &State, kind: AgentKind, touched: &[&ServiceName]) {
-        let plan = |name: &ServiceName| {
-            let service = state.service(name)?;
-            let plan = plan::plan(kind, &service.config, service.real_servers(), service.mark)?;
-            let bytes = wire::encode_plan(&plan);
-            Some((ItemHash::of(&name.to_string(), &bytes), bytes))
-        };
+        let plan = |name: &ServiceName| planned(state, kind, state.service(name)?);
         // Planned before anybody who reads has to wait.
         let plans: Vec<_> = touched.iter().map(|name| (name.to_string(), plan(name))).collect();
         let number = state.revision.number;
@@ -257,6 +254,14 @@ impl Content {
         let all = self.plans.iter().map(|(name, plan)| (name.clone(), plan.bytes.clone()));
         Change::Snapshot(all.collect())
     }
+}
+
+/// What agents of `kind` are told of a service, if anything.
+fn planned(state: &State, kind: AgentKind, service: &Service) -> Option<(ItemHash, Bytes)> {
+    let plan = plan::plan(kind, &service.config, service.real_servers(), service.mark)?;
+    let key_pairs = state.key_pairs(&plan.service);
+    let bytes = wire::encode_plan(&ServicePlan { key_pairs, ..plan });
+    Some((ItemHash::of(&service.config.name.to_string(), &bytes), bytes))
 }
 
 fn forget(index: &mut BTreeMap<u64, BTreeSet<String>>, number: u64, name: &str) {

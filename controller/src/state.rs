@@ -3,9 +3,10 @@
 //! A state never changes. A change makes a new one, which shares with the old all that stayed the
 //! same; whoever holds a state reads it in peace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use gantry_model::key_pair::KeyPair;
 use gantry_model::mark::Mark;
 use gantry_model::name::{
     ApplianceName, CertificateName, ClusterName, Id, ServerName, ServiceName,
@@ -67,11 +68,12 @@ pub struct Appliance {
     pub key_hash: Option<Vec<u8>>,
 }
 
-/// What is known of a certificate: everything but its key, which stays in the database.
+/// A certificate with its key, which goes to agent-l7 and nowhere else.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     pub name: CertificateName,
     pub facts: Facts,
+    pub key_pair: KeyPair,
     /// Tells whether another chain and key are the same.
     pub digest: Vec<u8>,
     pub create_time: Timestamp,
@@ -120,6 +122,27 @@ impl State {
 
     pub fn certificate(&self, name: &CertificateName) -> Option<&Arc<Certificate>> {
         self.certificates.get(name)
+    }
+
+    /// The virtual services that use a certificate, ordered by name.
+    pub fn users<'a>(
+        &'a self,
+        certificate: &'a CertificateName,
+    ) -> impl Iterator<Item = &'a ServiceName> {
+        let services = self.services().map(|service| &service.config);
+        let users = services
+            .filter(|service| service.certificates().any(|id| *id == certificate.certificate));
+        users.map(|service| &service.name)
+    }
+
+    /// The certificates that a service needs the keys of, each once.
+    pub fn key_pairs(&self, service: &VirtualService) -> Vec<KeyPair> {
+        let named: BTreeSet<&Id> = service.certificates().collect();
+        let pair = |id: &Id| {
+            let name = CertificateName { certificate: id.clone() };
+            self.certificate(&name).map(|found| found.key_pair.clone())
+        };
+        named.into_iter().filter_map(pair).collect()
     }
 
     /// Every certificate, ordered by name.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gantry_model::name::{ClusterName, ServerName, ServiceName};
+use gantry_model::name::{CertificateName, ClusterName, ServerName, ServiceName};
 use gantry_model::revision::Revision;
 use gantry_model::server::RealServer;
 use gantry_model::service::VirtualService;
@@ -33,12 +33,12 @@ use sqlx::sqlite::{
 use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
-pub use self::certificates::{CertificateChange, CertificateWrite};
 pub use self::events::{Event, EventFilter, EventRange, NewEvent, Severity};
 pub use self::fleet::{Invitation, Joined};
 pub use self::history::{Committed, Span};
 pub use self::trouble::Trouble;
 pub use self::users::User;
+use crate::certificate::Material;
 use crate::state::State;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -76,6 +76,8 @@ pub enum Write {
     DeleteService(ServiceName),
     PutServer(Box<RealServer>),
     DeleteServer(ServerName),
+    PutCertificate(CertificateName, Box<Material>),
+    DeleteCertificate(CertificateName),
 }
 
 /// Who does something, and why.

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod check;
 pub mod desired;
 pub mod judge;
+pub mod key_pair;
 pub mod mark;
 pub mod name;
 pub mod plan;

@@ -5,6 +5,7 @@
 
 use crate::agent::AgentKind;
 use crate::check::{HealthCheck, Probe};
+use crate::key_pair::KeyPair;
 use crate::mark::Mark;
 use crate::server::{AdminState, RealServer, Weight};
 use crate::service::{Forwarding, Layer4, Layer7, Method, Strategy, VirtualService};
@@ -16,9 +17,12 @@ pub struct ServicePlan {
     pub servers: Vec<RealServer>,
     /// By what the kernel knows its packets, where [`VirtualService::needs_mark`] says so.
     pub mark: Option<Mark>,
+    /// The certificates that agent-l7 shows, each once.
+    pub key_pairs: Vec<KeyPair>,
 }
 
-/// The part of `service` that concerns agents of `kind`; none if it is not theirs.
+/// The part of `service` that concerns agents of `kind`; none if it is not theirs. Which keys go with
+/// it is for the one to say who has them: those of [`VirtualService::certificates`] of the plan.
 pub fn plan<'a>(
     kind: AgentKind,
     service: &VirtualService,
@@ -47,7 +51,7 @@ fn for_data_path(
     let check = HealthCheck { through_virtual_address, ..no_check() };
     let service = VirtualService { check, label: String::new(), ..service.clone() };
     let servers = servers.map(|server| RealServer { label: String::new(), ..server }).collect();
-    ServicePlan { service, servers, mark: None }
+    ServicePlan { service, servers, mark: None, key_pairs: Vec::new() }
 }
 
 /// Of a layer 7 service agent-l4 needs the address, which it brings up, and no more: a change of the
@@ -55,14 +59,14 @@ fn for_data_path(
 fn for_its_address(service: &VirtualService) -> ServicePlan {
     let service = VirtualService {
         label: String::new(),
-        forwarding: Forwarding::Layer7(Layer7::plain()),
+        forwarding: Forwarding::Layer7(Box::new(Layer7::plain())),
         strategy: Strategy::Balance,
         persistence: None,
         check: no_check(),
         fallback: None,
         ..service.clone()
     };
-    ServicePlan { service, servers: Vec::new(), mark: None }
+    ServicePlan { service, servers: Vec::new(), mark: None, key_pairs: Vec::new() }
 }
 
 /// Of the listener healthd needs the first port, which is the one to check by default.
@@ -71,10 +75,10 @@ fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServe
     let forwarding = match &service.forwarding {
         Forwarding::Layer4(_) => Forwarding::Layer4(Layer4::new(Method::DirectRouting)),
         // Servers that want to be told who comes want that of checks, too.
-        Forwarding::Layer7(Layer7 { send_proxy_protocol, .. }) => Forwarding::Layer7(Layer7 {
-            send_proxy_protocol: *send_proxy_protocol,
+        Forwarding::Layer7(layer7) => Forwarding::Layer7(Box::new(Layer7 {
+            send_proxy_protocol: layer7.send_proxy_protocol,
             ..Layer7::plain()
-        }),
+        })),
     };
     let service = VirtualService {
         label: String::new(),
@@ -96,7 +100,7 @@ fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServe
             ..server
         })
         .collect();
-    ServicePlan { service, servers, mark: None }
+    ServicePlan { service, servers, mark: None, key_pairs: Vec::new() }
 }
 
 fn no_check() -> HealthCheck {

@@ -71,7 +71,7 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forwarding {
     Layer4(Layer4),
-    Layer7(Layer7),
+    Layer7(Box<Layer7>),
 }
 
 /// Forwarding in the kernel by IPVS.
@@ -129,10 +129,10 @@ pub enum Scheduler {
 pub struct Layer7 {
     pub mode: Mode,
     pub algorithm: Algorithm,
-    /// Terminate TLS with this certificate.
-    pub certificate: Option<Id>,
-    /// Speak TLS to the real servers.
-    pub reencrypt: bool,
+    /// TLS with clients ends here.
+    pub tls: Option<Tls>,
+    /// TLS is spoken to the real servers.
+    pub server_tls: Option<ServerTls>,
     /// Tell real servers the client's address in a PROXY protocol header of this version.
     pub send_proxy_protocol: Option<ProxyVersion>,
     /// Clients begin with a PROXY protocol header.
@@ -143,6 +143,43 @@ pub struct Layer7 {
     /// Write a line about each connection into the log when it ends.
     pub log_connections: bool,
     pub timeouts: Timeouts,
+}
+
+/// How TLS is spoken with clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Shown to all who ask for no name that another one covers.
+    pub certificate: Id,
+    pub more_certificates: Vec<Id>,
+    pub clients: Option<ClientCertificates>,
+    pub minimum_version: TlsVersion,
+}
+
+/// The certificates that clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// Clients without one are refused.
+    pub required: bool,
+    /// Certificates of those who sign them, PEM.
+    pub authorities: String,
+}
+
+/// Versions of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    Tls12,
+    Tls13,
+}
+
+/// How TLS is spoken to real servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Certificates of those who sign the real servers', PEM. Empty: any will do.
+    pub authorities: String,
+    /// What their certificates must cover, and what they are asked for. Absent: their address.
+    pub server_name: Option<String>,
+    /// Shown to real servers that ask for one.
+    pub certificate: Option<Id>,
 }
 
 /// How the proxy treats its connections; what is absent is the kernel's to decide.
@@ -173,8 +210,8 @@ impl Layer7 {
         Self {
             mode: Mode::Tcp,
             algorithm: Algorithm::WeightedLeastConnection,
-            certificate: None,
-            reencrypt: false,
+            tls: None,
+            server_tls: None,
             send_proxy_protocol: None,
             accept_proxy_protocol: false,
             tcp: Tcp::default(),
@@ -182,6 +219,14 @@ impl Layer7 {
             log_connections: false,
             timeouts: Timeouts::DEFAULT,
         }
+    }
+
+    fn certificates(&self) -> impl Iterator<Item = &Id> {
+        let shown = self
+            .tls
+            .iter()
+            .flat_map(|tls| std::iter::once(&tls.certificate).chain(&tls.more_certificates));
+        shown.chain(self.server_tls.iter().filter_map(|tls| tls.certificate.as_ref()))
     }
 }
 
@@ -255,6 +300,15 @@ pub enum PersistenceKey {
 }
 
 impl VirtualService {
+    /// The certificates that it needs the keys of; one may come twice.
+    pub fn certificates(&self) -> impl Iterator<Item = &Id> {
+        let layer7 = match &self.forwarding {
+            Forwarding::Layer7(layer7) => Some(layer7),
+            Forwarding::Layer4(_) => None,
+        };
+        layer7.into_iter().flat_map(|layer7| layer7.certificates())
+    }
+
     /// Whether the kernel knows its packets by a mark and not by address and port: persistence holds
     /// over all ports of a service only so, and one mark is lighter than many ports.
     pub fn needs_mark(&self) -> bool {

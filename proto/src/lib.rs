@@ -3,6 +3,7 @@
 //! Generated from the `.proto` files beside this crate, which are its documentation.
 
 pub mod codec;
+mod secret;
 
 /// What operators use: virtual services, fleet, documents, overview and events.
 #[allow(

@@ -5,6 +5,7 @@
 //! means is each agent's own.
 
 pub mod agent;
+pub mod any_certificate;
 pub mod backoff;
 pub mod clock;
 pub mod feed;

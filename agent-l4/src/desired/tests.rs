@@ -32,7 +32,7 @@ fn plan(edit: impl FnOnce(&mut pb::VirtualService, &mut pb::Layer4)) -> ServiceP
     let servers = [("a", "10.12.1.110", 2), ("b", "10.12.1.111", 1), ("c", "10.12.1.112", 2)];
     let servers = servers.map(server).into();
     let mark = service.needs_mark().then_some(Mark::FIRST);
-    ServicePlan { service, servers, mark }
+    ServicePlan { service, servers, mark, key_pairs: Vec::new() }
 }
 
 fn formed(plan: &ServicePlan) -> Form {
@@ -153,7 +153,7 @@ fn snat_translates_the_source_to_a_virtual_address() {
 fn a_disabled_service_wants_nothing_and_one_of_layer_7_its_address() {
     assert_eq!(formed(&plan(|service, _| service.disabled = true)), Form::default());
     let mut plan = plan(|_, _| {});
-    plan.service.forwarding = Forwarding::Layer7(gantry_model::service::Layer7::plain());
+    plan.service.forwarding = Forwarding::Layer7(Box::new(gantry_model::service::Layer7::plain()));
     let form = formed(&plan);
     assert_eq!((form.services.len(), form.addresses.len(), form.method), (0, 1, None));
 }

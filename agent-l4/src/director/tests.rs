@@ -137,7 +137,7 @@ fn plan(
     });
     let servers = servers.collect();
     let mark = service.needs_mark().then_some(Mark::FIRST);
-    ServicePlan { service, servers, mark }
+    ServicePlan { service, servers, mark, key_pairs: Vec::new() }
 }
 
 fn server((id, host): (&str, u8)) -> pb::RealServer {

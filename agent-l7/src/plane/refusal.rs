@@ -8,6 +8,8 @@ use gantry_model::service::{
 };
 use rustix::io::Errno;
 
+use crate::tls::Unfit;
+
 /// Why a service was not put in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
@@ -43,18 +45,6 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
             "this proxy carries mode TCP only: use it, and the bytes pass unchanged",
         ),
         (
-            layer7.certificate.is_some(),
-            "UNSUPPORTED_CERTIFICATE",
-            "layer7.certificate",
-            "this proxy does not terminate TLS: unset the certificate to pass TLS through",
-        ),
-        (
-            layer7.reencrypt,
-            "UNSUPPORTED_REENCRYPT",
-            "layer7.reencrypt",
-            "this proxy does not speak TLS to real servers: unset it",
-        ),
-        (
             service.persistence.is_some_and(|given| given.key != PersistenceKey::SourceIp),
             "UNSUPPORTED_PERSISTENCE",
             "persistence.key",
@@ -66,6 +56,11 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
         }
     }
     Ok(layer7)
+}
+
+/// TLS cannot be spoken so.
+pub(super) fn unfit(Unfit { field, message }: Unfit) -> Refusal {
+    refusal("UNSUPPORTED_TLS", &format!("layer7.{field}"), &message)
 }
 
 /// Connections cannot have this congestion control.

@@ -141,14 +141,14 @@ fn an_acknowledgement_is_owed_until_something_is_sent_back() {
     let now = clock::monotonic;
     for exchange in 0..5 {
         near.write_all(b"a piece").unwrap();
-        assert_eq!(stand.until(|stand| stand.relay.owed[0].since.is_some()), None);
+        assert_eq!(stand.until(|stand| stand.relay.pulse.owed[0].since.is_some()), None);
         let is_due = stand.relay.owes_since().unwrap() <= now();
         assert_eq!(is_due, exchange < 3, "who is used to an answer will get one");
         far.read_exact(&mut [0; 7]).unwrap();
         far.write_all(b"an answer").unwrap();
-        assert_eq!(stand.until(|stand| stand.relay.owed[1].since.is_some()), None);
+        assert_eq!(stand.until(|stand| stand.relay.pulse.owed[1].since.is_some()), None);
         near.read_exact(&mut [0; 9]).unwrap();
-        assert!(stand.relay.owed[0].since.is_none(), "the answer has brought it");
+        assert!(stand.relay.pulse.owed[0].since.is_none(), "the answer has brought it");
     }
     for pieces in 6..8 {
         near.write_all(b"a piece").unwrap();

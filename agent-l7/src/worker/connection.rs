@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::ending::Ending;
 use crate::queue::Place;
-use crate::relay::{End, Progress, Relay, Side};
+use crate::relay::{Carrier, End, Progress, Side};
 use crate::seat::Seat;
 use crate::server::Tenure;
 use crate::service::Service;
@@ -53,7 +53,7 @@ enum Stage {
 }
 
 struct Relaying {
-    relay: Relay,
+    relay: Carrier,
     target: Target,
 }
 
@@ -204,7 +204,7 @@ impl Connection {
         let trouble = Fate::Ends(Ending::Trouble);
         let Stage::Setup(setup) = self.leave_stage() else { return trouble };
         let Some(ready) = setup.finish(server_seen) else { return trouble };
-        let mut relay = Relay::new(ready.pair, desk.now);
+        let mut relay = Carrier::new(ready.pair, ready.secrets, &mut desk.bench, desk.now);
         relay.notice(Side::Client, ready.client_seen);
         relay.notice(Side::Server, ready.server_seen);
         self.stage = Stage::Relaying(Box::new(Relaying { relay, target: ready.target }));

@@ -5,9 +5,9 @@
 //! server is at its maximum the client waits in line. When no server is left the fallback is
 //! tried, and without one the client is reset: it must not take an empty stream for an answer.
 //! Not a byte is read from the client before that, but for the PROXY protocol header that it may have to
-//! begin with.
+//! begin with, and its TLS handshake. Where the server speaks TLS, its handshake is part of connecting.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,14 +23,17 @@ use crate::deadline::after;
 use crate::ending::Ending;
 use crate::proxy_header::{self, Ends, Header};
 use crate::queue::{Place, Ticket};
-use crate::relay::{Early, INTEREST, Pair, Patience, Side};
+use crate::relay::{Early, INTEREST, Pair, Patience, Secrets, Side};
 use crate::seat::{Seat, Visitor};
 use crate::server::Tenure;
 use crate::service::{Admission, Service};
 use crate::socket;
 use crate::stats::Traffic;
+use crate::tls::Session;
 
 use super::{Desk, SERVER};
+
+mod handshake;
 
 pub(super) struct Setup {
     service: Arc<Service>,
@@ -40,6 +43,10 @@ pub(super) struct Setup {
     /// What the client began with, where it must.
     greeting: Option<Header>,
     client: Unserved,
+    /// The client speaks TLS.
+    session: Option<Box<Session>>,
+    /// What it said right after its handshake.
+    early: Vec<u8>,
     /// What the poller said of the client so far.
     client_seen: EventFlags,
     state: State,
@@ -61,6 +68,7 @@ pub(super) enum Step {
 /// A pair of sockets, and what it takes to relay them.
 pub(super) struct Ready {
     pub(super) pair: Pair,
+    pub(super) secrets: Secrets,
     pub(super) target: Target,
     pub(super) client_seen: EventFlags,
     pub(super) server_seen: EventFlags,
@@ -77,6 +85,10 @@ enum State {
     Greeting {
         until: Instant,
     },
+    /// The client and the proxy agree on keys.
+    Shaking {
+        until: Instant,
+    },
     Choosing,
     Waiting(InLine),
     Dialling {
@@ -84,6 +96,20 @@ enum State {
         target: Target,
         until: Instant,
     },
+    /// The proxy and the server agree on keys.
+    Securing(Box<Securing>),
+}
+
+/// A server that has taken the connection, and speaks TLS.
+struct Securing {
+    socket: OwnedFd,
+    target: Target,
+    session: Box<Session>,
+    /// What it said right after the handshake.
+    early: Vec<u8>,
+    /// What the poller said of it so far.
+    seen: EventFlags,
+    until: Instant,
 }
 
 /// A client that is reset when dropped.
@@ -115,6 +141,8 @@ impl Setup {
             visitor: Visitor::new(peer.ip()),
             greeting: None,
             client: Unserved(Some(client)),
+            session: None,
+            early: Vec::new(),
             client_seen: EventFlags::empty(),
             state: State::Choosing,
             queue_until: None,
@@ -125,35 +153,42 @@ impl Setup {
     /// What there is to relay, once connected.
     pub(super) fn finish(mut self, server_seen: EventFlags) -> Option<Ready> {
         let client = self.client.0.take()?;
-        let from_client = self.header(&client);
-        let State::Dialling { socket: server, target, .. } = self.state else { return None };
+        let header = self.header(&client);
+        let (server, target, header, from_server, session) = match self.state {
+            State::Dialling { socket, target, .. } => (socket, target, header, Vec::new(), None),
+            State::Securing(it) => (it.socket, it.target, Vec::new(), it.early, Some(it.session)),
+            _ => return None,
+        };
+        let from_client = [header, self.early].concat();
         let timeouts = self.service.routing().layer7.timeouts;
         let traffic = Arc::clone(target.traffic(&self.service));
         traffic.connections.add(1);
         let pair = Pair {
             client,
             server,
-            early: Early { from_client, ..Early::default() },
+            early: Early { from_client, from_server },
             patience: Patience { client: timeouts.client, server: timeouts.server },
             traffic,
         };
-        Some(Ready { pair, target, client_seen: self.client_seen, server_seen })
+        let secrets = Secrets { client: self.session, server: session };
+        Some(Ready { pair, secrets, target, client_seen: self.client_seen, server_seen })
     }
 
     /// When something has to be done without an event.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.state {
             State::Choosing => None,
-            State::Greeting { until } => Some(*until),
+            State::Greeting { until } | State::Shaking { until } => Some(*until),
+            State::Securing(securing) => Some(securing.until),
             State::Waiting(_) => self.queue_until,
             State::Dialling { until, .. } => Some(*until),
         }
     }
 
-    /// Looks for a server, unless the client has to say who it is first.
+    /// Looks for a server, unless the client has to say something first.
     pub(super) fn begin(&mut self, place: Place, desk: &mut Desk) -> Step {
         if !self.service.routing().layer7.accept_proxy_protocol {
-            return self.choose(place, desk);
+            return self.meet(place, desk);
         }
         self.state = State::Greeting { until: after(desk.now, GREETING) };
         Step::Pending
@@ -180,7 +215,7 @@ impl Setup {
                     self.visitor = Visitor::new(ends.client.ip());
                 }
                 self.greeting = Some(header);
-                self.choose(place, desk)
+                self.meet(place, desk)
             }
             Ok(None) if !self.client_seen.contains(EventFlags::RDHUP) => Step::Pending,
             Ok(None) => self.malformed("an unfinished PROXY protocol header"),
@@ -264,6 +299,9 @@ impl Setup {
             State::Dialling { target, .. } if matches!(target.tenure(), Tenure::Over) => {
                 self.choose(place, desk)
             }
+            State::Securing(it) if matches!(it.target.tenure(), Tenure::Over) => {
+                self.choose(place, desk)
+            }
             _ => Step::Pending,
         }
     }
@@ -274,7 +312,13 @@ impl Setup {
             State::Greeting { until } if *until <= desk.now => {
                 self.malformed("no PROXY protocol header in time")
             }
+            State::Shaking { until } if *until <= desk.now => {
+                self.unshaken("it did not agree on keys in time")
+            }
             State::Dialling { until, .. } if *until <= desk.now => {
+                self.dial_failed(Errno::TIMEDOUT, place, desk)
+            }
+            State::Securing(securing) if securing.until <= desk.now => {
                 self.dial_failed(Errno::TIMEDOUT, place, desk)
             }
             State::Waiting(line) if self.queue_until.is_some_and(|until| until <= desk.now) => {
@@ -306,8 +350,10 @@ impl Setup {
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
             return Step::Failed(Ending::ClientLeft);
         }
-        if matches!(self.state, State::Greeting { .. }) {
-            return self.greet(place, desk);
+        match self.state {
+            State::Greeting { .. } => return self.greet(place, desk),
+            State::Shaking { .. } => return self.shake(place, desk),
+            _ => {}
         }
         let waiting = matches!(self.state, State::Waiting(_));
         if waiting && flags.contains(EventFlags::RDHUP) && self.client_has_left() {
@@ -325,6 +371,10 @@ impl Setup {
     }
 
     fn server_event(&mut self, flags: EventFlags, place: Place, desk: &mut Desk) -> Step {
+        if let State::Securing(securing) = &mut self.state {
+            securing.seen |= flags;
+            return self.secure(place, desk);
+        }
         let State::Dialling { socket, .. } = &self.state else { return Step::Pending };
         match sockopt::socket_error(socket).and_then(|error| error) {
             Err(error) => self.dial_failed(error, place, desk),
@@ -338,7 +388,10 @@ impl Setup {
             State::Dialling { target, .. } if matches!(target.tenure(), Tenure::Over) => {
                 self.choose(place, desk)
             }
-            _ => Step::Connected(seen),
+            _ => match self.service.routing().secrecy.servers.clone() {
+                Some(tls) => self.begin_securing(&tls, seen, place, desk),
+                None => Step::Connected(seen),
+            },
         }
     }
 
@@ -389,7 +442,11 @@ impl Setup {
 
     fn dial_failed(&mut self, error: Errno, place: Place, desk: &mut Desk) -> Step {
         let state = std::mem::replace(&mut self.state, State::Choosing);
-        let State::Dialling { target, .. } = state else { return Step::Pending };
+        let target = match state {
+            State::Dialling { target, .. } => target,
+            State::Securing(securing) => securing.target,
+            _ => return Step::Pending,
+        };
         self.blame(&target, error, desk);
         match target {
             Target::Fallback => self.refuse(),
@@ -434,6 +491,13 @@ impl Target {
         match self {
             Self::Server(seat) => seat.server.name.server.as_str(),
             Self::Fallback => "the fallback",
+        }
+    }
+
+    fn address(&self, service: &Service) -> Option<IpAddr> {
+        match self {
+            Self::Server(seat) => Some(seat.endpoint.address),
+            Self::Fallback => service.routing().fallback.map(|fallback| fallback.address),
         }
     }
 

@@ -21,7 +21,7 @@ fn service(mailbox: &Arc<Mailbox>) -> Arc<Service> {
             protocol: Protocol::Tcp,
             interface: None,
         },
-        forwarding: Forwarding::Layer7(layer7.clone()),
+        forwarding: Forwarding::Layer7(Box::new(layer7.clone())),
         strategy: Strategy::Balance,
         persistence: None,
         check: HealthCheck::connect(),

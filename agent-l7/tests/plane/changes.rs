@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use gantry_model::name::Id;
 use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::{
     Algorithm, CongestionControl, Mode, Persistence, PersistenceKey, Protocol, Tcp,
@@ -142,10 +141,6 @@ fn what_cannot_be_carried_out_is_refused_and_changes_nothing() {
     };
     let persistence = |key| Some(Persistence { key, timeout: Duration::ZERO, prefix: None });
     other("UNSUPPORTED_MODE", "layer7.mode", &|service| layer7(service).mode = Mode::Dicom);
-    other("UNSUPPORTED_CERTIFICATE", "layer7.certificate", &|service| {
-        layer7(service).certificate = Some("cert".parse::<Id>().unwrap());
-    });
-    other("UNSUPPORTED_REENCRYPT", "layer7.reencrypt", &|service| layer7(service).reencrypt = true);
     other("UNSUPPORTED_TCP", "layer7.tcp.congestion_control", &|service| {
         layer7(service).tcp.congestion_control = CongestionControl::new("nonesuch");
     });

@@ -9,4 +9,5 @@ mod limits;
 mod relay;
 mod setup;
 mod support;
+mod tls;
 mod told;

@@ -43,10 +43,10 @@ impl Bed {
                 protocol: Protocol::Tcp,
                 interface: None,
             },
-            forwarding: Forwarding::Layer7(Layer7 {
+            forwarding: Forwarding::Layer7(Box::new(Layer7 {
                 algorithm: Algorithm::WeightedRoundRobin,
                 ..Layer7::plain()
-            }),
+            })),
             strategy: Strategy::Balance,
             persistence: None,
             check: HealthCheck::connect(),
@@ -65,7 +65,7 @@ impl Bed {
         servers: &[RealServer],
     ) -> Result<(), Refusal> {
         let servers = servers.iter().cloned().map(Arc::new).collect();
-        self.plane.put(Arc::new(service.clone()), servers)
+        self.plane.put(Arc::new(service.clone()), servers, Vec::new())
     }
 
     pub(crate) fn connect(&self, port: u16) -> TcpStream {

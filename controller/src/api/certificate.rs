@@ -1,6 +1,6 @@
 //! CertificateService: chains and keys go in, and no key comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_model::name::{CertificateName, Id};
 use gantry_model::service::{Forwarding, VirtualService};
@@ -17,9 +17,9 @@ use super::filter::{self, Filter};
 use super::page::Page;
 use super::resources::{check_etag, etag};
 use super::{Calls, Control, caller};
-use crate::certificate::{Facts, Material};
+use crate::certificate::{Facts, Material, check_authorities};
 use crate::state::{Certificate, State};
-use crate::store::{CertificateChange, CertificateWrite, NewEvent};
+use crate::store::{Change, NewEvent, Write};
 
 /// How many users of a certificate a refusal names.
 const MOST_NAMED: usize = 10;
@@ -68,16 +68,38 @@ impl Named for Certificate {
     }
 }
 
-/// Records that `service`, in the field where the walk is, uses a certificate that is not there.
+/// Records that `service`, in the field where the walk is, uses a certificate that is not there, or
+/// authorities that are none.
 pub(super) fn check_used(violations: &mut Violations, state: &State, service: &VirtualService) {
-    let Some(id) = used_by(service) else { return };
+    let Forwarding::Layer7(layer7) = &service.forwarding else { return };
+    violations.within("layer7", |violations| {
+        if let Some(clients) = layer7.tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
+            check_authorities(violations, "tls.client_authorities", &clients.authorities);
+        }
+        if let Some(tls) = layer7.server_tls.as_ref().filter(|tls| !tls.authorities.is_empty()) {
+            check_authorities(violations, "server_tls.authorities", &tls.authorities);
+        }
+        if let Some(tls) = &layer7.tls {
+            check_known(violations, state, "certificate", &tls.certificate);
+            for (at, id) in tls.more_certificates.iter().enumerate() {
+                let field = format!("tls.more_certificates[{at}]");
+                check_known(violations, state, &field, id);
+            }
+        }
+        if let Some(id) = layer7.server_tls.as_ref().and_then(|tls| tls.certificate.as_ref()) {
+            check_known(violations, state, "server_tls.certificate", id);
+        }
+    });
+}
+
+fn check_known(violations: &mut Violations, state: &State, field: &str, id: &Id) {
     let name = CertificateName { certificate: id.clone() };
     if state.certificate(&name).is_none() {
         let what = format!(
             "there is no {name}: import it first, with ImportCertificate or `gantry import \
              certificate {id}`"
         );
-        violations.add("layer7.certificate", "UNKNOWN_CERTIFICATE", what);
+        violations.add(field, "UNKNOWN_CERTIFICATE", what);
     }
 }
 
@@ -110,11 +132,12 @@ async fn import(
     let (chain, key) = (&request.chain_pem, &request.private_key_pem);
     let material = Material::read(&mut violations, chain, key, clock::wall());
     let (name, material) = sound(violations, name.zip(material))?;
-    let by = Asked::new(actor, &request.comment)?.by();
+    let asked = Asked::new(actor, &request.comment)?;
     let dry = Certificate {
         name: name.clone(),
         facts: material.facts.clone(),
         digest: material.digest(),
+        key_pair: material.key_pair(&name),
         create_time: clock::wall(),
         update_time: clock::wall(),
     };
@@ -122,14 +145,11 @@ async fn import(
         let before = state.certificate(&name);
         check_etag_of(&request.name, &request.etag, before.map(AsRef::as_ref))?;
         if before.is_some_and(|before| before.digest == dry.digest) {
-            return Ok(None);
+            return Ok((Change::default(), ()));
         }
         let event = import_event(&name, before.map(|before| &before.facts), &material.facts);
-        Ok(Some(CertificateChange {
-            by,
-            event,
-            write: CertificateWrite::Put(name.clone(), Box::new(material)),
-        }))
+        let writes = vec![Write::PutCertificate(name.clone(), Box::new(material))];
+        Ok((Change { writes, events: vec![event], ..asked.change() }, ()))
     };
     if request.validate_only {
         let state = control.state();
@@ -137,7 +157,7 @@ async fn import(
         let users = users(&state, &dry.name);
         return Ok(pb::Certificate { etag: String::new(), ..shown(&dry, users) });
     }
-    let state = control.store.change_certificates(decide).await?;
+    let ((), state) = control.change(decide).await?;
     let found = edit::find::<Certificate>(&state, "name", &request.name)?;
     Ok(shown(found, users(&state, &found.name)))
 }
@@ -147,7 +167,7 @@ async fn delete(
     actor: String,
     request: &pb::DeleteCertificateRequest,
 ) -> Result<(), ApiError> {
-    let by = Asked::new(actor, &request.comment)?.by();
+    let asked = Asked::new(actor, &request.comment)?;
     let decide = |state: &State| {
         let found = edit::find::<Certificate>(state, "name", &request.name)?;
         check_etag_of(&request.name, &request.etag, Some(found))?;
@@ -156,13 +176,10 @@ async fn delete(
             return Err(in_use(&found.name, &users));
         }
         let event = NewEvent::info("CERTIFICATE_DELETED", &found.name, "deleted with its key");
-        Ok(Some(CertificateChange {
-            by,
-            event,
-            write: CertificateWrite::Delete(found.name.clone()),
-        }))
+        let writes = vec![Write::DeleteCertificate(found.name.clone())];
+        Ok((Change { writes, events: vec![event], ..asked.change() }, ()))
     };
-    control.store.change_certificates(decide).await?;
+    control.change(decide).await?;
     Ok(())
 }
 
@@ -216,23 +233,15 @@ fn check_etag_of(name: &str, given: &str, current: Option<&Certificate>) -> Resu
     }
 }
 
-fn used_by(service: &VirtualService) -> Option<&Id> {
-    match &service.forwarding {
-        Forwarding::Layer7(layer7) => layer7.certificate.as_ref(),
-        Forwarding::Layer4(_) => None,
-    }
-}
-
 fn users(state: &State, name: &CertificateName) -> Vec<String> {
-    let services = state.services().map(|service| &service.config);
-    let users = services.filter(|service| used_by(service) == Some(&name.certificate));
-    users.map(|service| service.name.to_string()).collect()
+    state.users(name).map(ToString::to_string).collect()
 }
 
 fn all_users(state: &State) -> BTreeMap<Id, Vec<String>> {
     let mut users: BTreeMap<Id, Vec<String>> = BTreeMap::new();
     for service in state.services().map(|service| &service.config) {
-        if let Some(id) = used_by(service) {
+        let named: BTreeSet<&Id> = service.certificates().collect();
+        for id in named {
             users.entry(id.clone()).or_default().push(service.name.to_string());
         }
     }

@@ -1,103 +1,34 @@
 //! Certificates and their keys.
 //!
-//! They do not move the configuration's revision: a revision is what agents are told and what
-//! history can go back to, and no agent is told of certificates yet, nor may a key stand in the
-//! history. Each change of one is an event. When agents are told of them, the plans of the services
-//! that use one must change with it.
+//! A change of one is a revision, since agents are told of it, but what it was before is not kept:
+//! a key must not stand in the history.
 
 use std::sync::Arc;
 
-use gantry_model::name::CertificateName;
-use gantry_runtime::clock;
+use gantry_model::key_pair::{KeyPair, PrivateKey};
+use gantry_model::name::{CertificateName, Id};
 use jiff::Timestamp;
 use sqlx::{SqliteConnection, SqlitePool};
 
-use super::fleet::record;
-use super::{By, ChangeError, NewEvent, Store, StoreError, from_micros, micros};
+use super::{StoreError, from_micros, micros};
 use crate::certificate::{self, Material};
 use crate::state::{Certificate, State};
 
-/// A change of one certificate.
-#[derive(Debug)]
-pub struct CertificateChange {
-    pub by: By,
-    pub event: NewEvent,
-    pub write: CertificateWrite,
-}
-
-#[derive(Debug)]
-pub enum CertificateWrite {
-    Put(CertificateName, Box<Material>),
-    Delete(CertificateName),
-}
-
-impl Store {
-    /// Lets `decide` look at the state and decide, under the lock that configuration changes take:
-    /// a service cannot come to use a certificate that is just being deleted. It may decide that
-    /// there is nothing to do.
-    pub async fn change_certificates<E>(
-        &self,
-        decide: impl FnOnce(&State) -> Result<Option<CertificateChange>, E>,
-    ) -> Result<Arc<State>, ChangeError<E>> {
-        let writer = Arc::clone(&self.writer).lock_owned().await;
-        let before = self.state();
-        let Some(change) = decide(&before).map_err(ChangeError::Decided)? else {
-            return Ok(before);
-        };
-        let CertificateChange { by, event, write } = change;
-        let mut transaction = self.begin(&writer).await.map_err(ChangeError::Store)?;
-        let changed = write_row(&mut transaction, &before, write).await;
-        let (name, certificate) = changed.map_err(ChangeError::Store)?;
-        let newest = record(&mut transaction, by, event).await.map_err(ChangeError::Store)?;
-        let update = move |state: &mut State| match certificate {
-            Some(certificate) => state.certificates.insert_mut(name, Arc::new(certificate)),
-            None => {
-                state.certificates.remove_mut(&name);
-            }
-        };
-        let settled = self.settle(writer, transaction, newest, update).await;
-        settled.map_err(ChangeError::Store)?;
-        Ok(self.state())
-    }
-}
-
-/// Writes the row; gives what is in its place from then on.
-async fn write_row(
+pub(super) async fn put(
     connection: &mut SqliteConnection,
-    before: &State,
-    write: CertificateWrite,
-) -> Result<(CertificateName, Option<Certificate>), StoreError> {
-    match write {
-        CertificateWrite::Put(name, material) => {
-            let now = from_micros(micros(clock::wall()));
-            let create_time = before.certificate(&name).map_or(now, |before| before.create_time);
-            put(connection, &name, &material, [create_time, now]).await?;
-            let certificate = Certificate {
-                name: name.clone(),
-                digest: material.digest(),
-                facts: material.facts,
-                create_time,
-                update_time: now,
-            };
-            Ok((name, Some(certificate)))
-        }
-        CertificateWrite::Delete(name) => {
-            sqlx::query("DELETE FROM certificates WHERE id = $1")
-                .bind(name.certificate.as_str())
-                .execute(connection)
-                .await
-                .map_err(writing(&name))?;
-            Ok((name, None))
-        }
-    }
-}
-
-async fn put(
-    connection: &mut SqliteConnection,
-    name: &CertificateName,
-    material: &Material,
-    [create_time, update_time]: [Timestamp; 2],
+    after: &mut State,
+    (name, material): (&CertificateName, &Material),
+    now: Timestamp,
 ) -> Result<(), StoreError> {
+    let now = from_micros(micros(now));
+    let certificate = Certificate {
+        name: name.clone(),
+        digest: material.digest(),
+        facts: material.facts.clone(),
+        key_pair: material.key_pair(name),
+        create_time: after.certificate(name).map_or(now, |before| before.create_time),
+        update_time: now,
+    };
     sqlx::query(
         "INSERT INTO certificates (id, chain, private_key, digest, create_time, update_time)
          VALUES ($1, $2, $3, $4, $5, $6)
@@ -107,31 +38,49 @@ async fn put(
     .bind(name.certificate.as_str())
     .bind(&material.chain)
     .bind(material.key.reveal())
-    .bind(material.digest())
-    .bind(micros(create_time))
-    .bind(micros(update_time))
+    .bind(&certificate.digest)
+    .bind(micros(certificate.create_time))
+    .bind(micros(now))
     .execute(connection)
     .await
     .map_err(writing(name))?;
+    after.certificates.insert_mut(name.clone(), Arc::new(certificate));
     Ok(())
 }
 
-/// Reads all certificates, and no key.
+pub(super) async fn delete(
+    connection: &mut SqliteConnection,
+    after: &mut State,
+    name: &CertificateName,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM certificates WHERE id = $1")
+        .bind(name.certificate.as_str())
+        .execute(connection)
+        .await
+        .map_err(writing(name))?;
+    after.certificates.remove_mut(name);
+    Ok(())
+}
+
+/// Reads all certificates.
 pub(super) async fn load(pool: &SqlitePool) -> Result<Vec<Certificate>, StoreError> {
-    type Row = (String, String, Vec<u8>, i64, i64);
-    let rows: Vec<Row> =
-        sqlx::query_as("SELECT id, chain, digest, create_time, update_time FROM certificates")
-            .fetch_all(pool)
-            .await
-            .map_err(|source| StoreError::Read { what: "certificates", source })?;
+    type Row = (String, String, String, Vec<u8>, i64, i64);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, chain, private_key, digest, create_time, update_time FROM certificates",
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(|source| StoreError::Read { what: "certificates", source })?;
     rows.into_iter()
-        .map(|(id, chain, digest, create_time, update_time)| {
+        .map(|(id, chain, key, digest, create_time, update_time)| {
             let unreadable = |why: String| StoreError::Row { name: id.clone(), why };
-            let certificate = id.parse().map_err(|why| unreadable(format!("{why}")))?;
+            let certificate: Id = id.parse().map_err(|why| unreadable(format!("{why}")))?;
             let facts = certificate::facts(&chain);
+            let key = PrivateKey::new(key);
             Ok(Certificate {
-                name: CertificateName { certificate },
+                name: CertificateName { certificate: certificate.clone() },
                 facts: facts.ok_or_else(|| unreadable("it is not a chain".to_owned()))?,
+                key_pair: KeyPair { name: certificate, chain, key },
                 digest,
                 create_time: from_micros(create_time),
                 update_time: from_micros(update_time),

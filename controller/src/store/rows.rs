@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use prost::Message;
 use sqlx::{SqliteConnection, SqlitePool};
 
+use super::certificates;
 use super::{Change, Request, StoreError, Write, micros, signed};
 use crate::state::{Cluster, Server, Service, State};
 
@@ -58,6 +59,10 @@ pub(super) async fn write(
         Write::DeleteService(name) => delete_service(connection, after, name).await,
         Write::PutServer(server) => put_server(connection, after, server).await,
         Write::DeleteServer(name) => delete_server(connection, after, name).await,
+        Write::PutCertificate(name, material) => {
+            certificates::put(connection, after, (name, material), now).await
+        }
+        Write::DeleteCertificate(name) => certificates::delete(connection, after, name).await,
     }
 }
 

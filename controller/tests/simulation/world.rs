@@ -286,6 +286,7 @@ impl World {
                     service: service.config.clone(),
                     servers: vec![],
                     mark: None,
+                    key_pairs: Vec::new(),
                 };
                 (service.config.name.service.to_string(), first_port(&plan))
             })

@@ -152,7 +152,7 @@ fn the_checks_own_port_comes_first() {
     service.check.port = None;
     let version = Some(ProxyVersion::V2);
     service.forwarding =
-        Forwarding::Layer7(Layer7 { send_proxy_protocol: version, ..Layer7::plain() });
+        Forwarding::Layer7(Box::new(Layer7 { send_proxy_protocol: version, ..Layer7::plain() }));
     assert_eq!(target(&service, &server).introduce, version);
     service.check.port = Some(port(8042));
     assert_eq!(target(&service, &server).introduce, None);

@@ -45,8 +45,8 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
         violations.within("health_check", |violations| check_way(violations, service));
     }
     if let Forwarding::Layer7(layer7) = &service.forwarding
-        && layer7.reencrypt
-        && layer7.certificate.is_none()
+        && layer7.server_tls.is_some()
+        && layer7.tls.is_none()
     {
         let what = "needs layer7.certificate: only what was decrypted here can be encrypted anew. \
                     To pass TLS through untouched, leave both out";

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::agent::{AgentKind, AgentName};
 use crate::desired::{Change, Update};
+use crate::key_pair::{KeyPair, PrivateKey};
 use crate::mark::Mark;
-use crate::name::ServerName;
+use crate::name::{CertificateName, ServerName};
 use crate::plan::ServicePlan;
 use crate::revision::Revision;
 use crate::verdict::{CheckResult, Layer, Verdict};
@@ -44,6 +45,7 @@ pub fn encode_plan(plan: &ServicePlan) -> Bytes {
         service: Some(virtual_service_message(&plan.service)),
         real_servers: plan.servers.iter().map(real_server_message).collect(),
         firewall_mark: plan.mark.map_or(0, Mark::get),
+        key_pairs: plan.key_pairs.iter().map(key_pair_message).collect(),
     };
     message.encode_to_vec().into()
 }
@@ -66,8 +68,26 @@ pub fn decode_plan(plan: &[u8]) -> Result<ServicePlan, PlanError> {
         0 => None,
         mark => violations.check("firewall_mark", "INVALID_MARK", Mark::of_service(mark)),
     };
-    let plan = parsed.map(|service| ServicePlan { service, servers, mark });
+    let key_pairs = message.key_pairs.into_iter().enumerate();
+    let key_pairs = key_pairs.filter_map(|(at, message)| key_pair(&mut violations, at, message));
+    let key_pairs = key_pairs.collect();
+    let plan = parsed.map(|service| ServicePlan { service, servers, mark, key_pairs });
     violations.finish(plan).map_err(PlanError::Invalid)
+}
+
+fn key_pair(violations: &mut Violations, at: usize, message: pb::KeyPair) -> Option<KeyPair> {
+    let name = message.name.parse::<CertificateName>();
+    let name = violations.check(&format!("key_pairs[{at}].name"), "INVALID_NAME", name)?;
+    let key = PrivateKey::new(message.private_key);
+    Some(KeyPair { name: name.certificate, chain: message.chain, key })
+}
+
+fn key_pair_message(pair: &KeyPair) -> pb::KeyPair {
+    pb::KeyPair {
+        name: CertificateName { certificate: pair.name.clone() }.to_string(),
+        chain: pair.chain.clone(),
+        private_key: pair.key.reveal().to_owned(),
+    }
 }
 
 /// Which agent a message says it is from.

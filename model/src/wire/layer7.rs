@@ -1,11 +1,12 @@
 //! Forwarding through the proxy.
 
+mod tls;
+
 use std::time::Duration;
 
 use gantry_proto::v1 as pb;
 
 use super::{choice, duration, duration_message};
-use crate::name::Id;
 use crate::service::{Algorithm, CongestionControl, Layer7, Mode, ProxyVersion, Tcp, Timeouts};
 use crate::violation::Violations;
 
@@ -30,15 +31,11 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
             pb::layer7::Algorithm::WeightedRoundRobin => Algorithm::WeightedRoundRobin,
             pb::layer7::Algorithm::SourceHash => Algorithm::SourceHash,
         };
-    let certificate = match message.certificate.as_str() {
-        "" => None,
-        name => Some(certificate(violations, name)?),
-    };
     Some(Layer7 {
         mode,
         algorithm,
-        certificate,
-        reencrypt: message.reencrypt,
+        tls: tls::tls(violations, message)?,
+        server_tls: tls::server_tls(violations, message)?,
         send_proxy_protocol: proxy_version(violations, message)?,
         accept_proxy_protocol: message.accept_proxy_protocol,
         tcp: violations
@@ -100,15 +97,6 @@ fn tcp_message(tcp: &Tcp) -> Option<pb::layer7::Tcp> {
     })
 }
 
-fn certificate(violations: &mut Violations, name: &str) -> Option<Id> {
-    let id = name.strip_prefix("certificates/").and_then(|id| id.parse().ok());
-    if id.is_none() {
-        let what = "does not have the form certificates/{certificate}";
-        violations.add("certificate", "INVALID_NAME", what);
-    }
-    id
-}
-
 fn timeouts(violations: &mut Violations, message: &pb::Layer7) -> Timeouts {
     let default = Timeouts::DEFAULT;
     let mut read =
@@ -138,11 +126,13 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         Some(ProxyVersion::V1) => pb::layer7::ProxyProtocol::V1,
         Some(ProxyVersion::V2) => pb::layer7::ProxyProtocol::V2,
     };
-    let certificate = layer7.certificate.as_ref();
+    let tls = layer7.tls.as_ref();
     pb::Layer7 {
         mode: mode.into(),
-        certificate: certificate.map(|id| format!("certificates/{id}")).unwrap_or_default(),
-        reencrypt: layer7.reencrypt,
+        certificate: tls.map(|tls| tls::certificate_name(&tls.certificate)).unwrap_or_default(),
+        tls: tls.and_then(tls::tls_message),
+        reencrypt: layer7.server_tls.is_some(),
+        server_tls: layer7.server_tls.as_ref().and_then(tls::server_tls_message),
         client_timeout: Some(duration_message(layer7.timeouts.client)),
         server_timeout: Some(duration_message(layer7.timeouts.server)),
         send_proxy_protocol: layer7.send_proxy_protocol.is_some(),

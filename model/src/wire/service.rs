@@ -151,7 +151,7 @@ fn forwarding(violations: &mut Violations, message: Option<&WireForwarding>) -> 
             .map(Forwarding::Layer4),
         Some(WireForwarding::Layer7(given)) => violations
             .within("layer7", |violations| layer7(violations, given))
-            .map(Forwarding::Layer7),
+            .map(|layer7| Forwarding::Layer7(Box::new(layer7))),
         None => {
             let what = "is required: give layer4 (with a method) or layer7 (with a mode)";
             violations.add("forwarding", "REQUIRED", what);

@@ -209,6 +209,92 @@ fn what_is_written_reads_back() {
         ..Default::default()
     };
     let server = real_server(&mut violations, name.server("a".parse().unwrap()), &server).unwrap();
-    let plan = ServicePlan { service, servers: vec![server], mark: Some(Mark::FIRST) };
+    let plan = ServicePlan {
+        service,
+        servers: vec![server],
+        mark: Some(Mark::FIRST),
+        key_pairs: Vec::new(),
+    };
     assert_eq!(decode_plan(&encode_plan(&plan)).unwrap(), plan);
+}
+
+#[test]
+fn tls_says_what_it_needs() {
+    use pb::layer7::{ServerTls, Tls, tls::ClientCertificates};
+    let read = |layer7: pb::Layer7| {
+        let forwarding = Some(Forwarding::Layer7(layer7));
+        violations(&pb::VirtualService { forwarding, ..dicom() })
+    };
+    let loose = pb::Layer7 {
+        tls: Some(Tls::default()),
+        server_tls: Some(ServerTls::default()),
+        ..Default::default()
+    };
+    let expected = ["layer7.tls NEEDS_CERTIFICATE", "layer7.server_tls NEEDS_REENCRYPT"];
+    assert_eq!(read(loose), expected);
+    let asked = |asked: ClientCertificates, authorities: &str| pb::Layer7 {
+        certificate: "certificates/pacs".into(),
+        tls: Some(Tls {
+            client_certificates: asked.into(),
+            client_authorities: authorities.into(),
+            more_certificates: vec!["certificates/ok".into(), "wrong".into()],
+            minimum_version: 7,
+        }),
+        reencrypt: true,
+        server_tls: Some(ServerTls {
+            server_name: "-x".into(),
+            certificate: "x".into(),
+            authorities: "x".repeat(200_000),
+        }),
+        ..Default::default()
+    };
+    let also = [
+        "layer7.tls.minimum_version UNKNOWN_VALUE",
+        "layer7.server_tls.authorities TOO_LONG",
+        "layer7.server_tls.server_name INVALID_NAME",
+        "layer7.server_tls.certificate INVALID_NAME",
+    ];
+    for (given, reason) in [
+        (asked(ClientCertificates::Required, ""), Some("REQUIRED")),
+        (asked(ClientCertificates::Unspecified, "PEM"), Some("NEEDS_CLIENT_CERTIFICATES")),
+        (asked(ClientCertificates::Optional, "PEM"), None),
+    ] {
+        let mut expected = vec!["layer7.tls.more_certificates[1] INVALID_NAME".to_owned()];
+        expected.extend(reason.map(|reason| format!("layer7.tls.client_authorities {reason}")));
+        expected.extend(also.map(str::to_owned));
+        let found: Vec<_> = read(given);
+        assert_eq!(found[..expected.len() - 3], expected[..expected.len() - 3], "{found:?}");
+    }
+}
+
+#[test]
+fn tls_comes_back_as_it_was_sent() {
+    use pb::layer7::{ServerTls, Tls, tls};
+    let layer7 = pb::Layer7 {
+        certificate: "certificates/pacs".into(),
+        tls: Some(Tls {
+            client_certificates: tls::ClientCertificates::Optional.into(),
+            client_authorities: "PEM".into(),
+            more_certificates: vec!["certificates/ris".into()],
+            minimum_version: tls::Version::Tls13.into(),
+        }),
+        reencrypt: true,
+        server_tls: Some(ServerTls {
+            server_name: "archive.example".into(),
+            certificate: "certificates/own".into(),
+            authorities: "PEM".into(),
+        }),
+        ..Default::default()
+    };
+    let forwarding = Some(Forwarding::Layer7(layer7.clone()));
+    let message = pb::VirtualService { forwarding, ..dicom() };
+    let name = "clusters/main/virtualServices/dicom".parse().unwrap();
+    let service = virtual_service(&mut Violations::new(), name, &message).unwrap();
+    let named: Vec<_> = service.certificates().map(ToString::to_string).collect();
+    assert_eq!(named, ["pacs", "ris", "own"]);
+    let Some(Forwarding::Layer7(back)) = virtual_service_message(&service).forwarding else {
+        panic!("it is a layer 7 service")
+    };
+    let same = (back.certificate, back.tls, back.reencrypt, back.server_tls);
+    assert_eq!(same, (layer7.certificate, layer7.tls, layer7.reencrypt, layer7.server_tls));
 }

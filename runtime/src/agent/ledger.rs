@@ -6,8 +6,9 @@
 //! written anew beside the old one and renamed over it. A record that was cut short by a crash is
 //! dropped: it was not applied either, for the ledger comes first.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -53,9 +54,7 @@ impl Ledger {
         let failed = |source| LedgerError::Open { dir: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
         let path = dir.join("ledger");
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path).map_err(failed)?;
+        let mut file = open_private(&path, OpenOptions::new().truncate(false)).map_err(failed)?;
         lock(&file).map_err(|_| LedgerError::InUse(dir.to_owned()))?;
         let mut content = Vec::new();
         file.read_to_end(&mut content).map_err(failed)?;
@@ -126,9 +125,7 @@ impl Ledger {
 
     fn try_rewrite(&mut self, snapshot: &Update<Bytes>) -> std::io::Result<()> {
         let fresh_path = self.dir.join("ledger.new");
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        let mut fresh = options.open(&fresh_path)?;
+        let mut fresh = open_private(&fresh_path, OpenOptions::new().truncate(true))?;
         lock(&fresh)?;
         let record = encode(snapshot);
         fresh.write_all(MAGIC)?;
@@ -141,6 +138,13 @@ impl Ledger {
         self.size = MAGIC.len() as u64 + self.snapshot_size;
         Ok(())
     }
+}
+
+/// There are private keys in a ledger: only its owner may read it.
+fn open_private(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    let file = options.read(true).write(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 fn lock(file: &File) -> std::io::Result<()> {

@@ -151,7 +151,7 @@ impl Bench {
         let service = v1::VirtualService { name: service_name("web"), ..layer7(self.listen) };
         let name = server_name("web", "only");
         let real_servers = vec![server(&name, self.backend_addresses[at])];
-        let plan = pb::ServicePlan { service: Some(service), real_servers, firewall_mark: 0 };
+        let plan = pb::ServicePlan { service: Some(service), real_servers, ..Default::default() };
         vec![pb::EncodedServicePlan {
             name: service_name("web"),
             plan: Bytes::from(plan.encode_to_vec()),

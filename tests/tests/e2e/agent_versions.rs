@@ -254,7 +254,7 @@ impl StreamingService<Bytes> for Foreign {
 fn plan(listen: SocketAddr, backend: SocketAddr) -> Bytes {
     let service = pb::VirtualService { name: service_name("web"), ..layer7(listen) };
     let real_servers = vec![server(&server_name("web", "only"), backend)];
-    let plan = agent_pb::ServicePlan { service: Some(service), real_servers, firewall_mark: 0 };
+    let plan = agent_pb::ServicePlan { service: Some(service), real_servers, ..Default::default() };
     from_the_future(&plan.encode_to_vec())
 }
 

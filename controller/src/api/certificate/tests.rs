@@ -1,3 +1,7 @@
+use gantry_model::agent::AgentKind;
+use gantry_model::desired::Change as Sent;
+use gantry_model::revision::Revision;
+use gantry_model::wire::decode_plan;
 use gantry_proto::v1::balancer_service_server::BalancerService;
 use gantry_proto::v1::config_service_server::ConfigService;
 use gantry_proto::v1::observe_service_server::ObserveService;
@@ -70,7 +74,11 @@ async fn a_certificate_is_imported_replaced_and_deleted_on_record() {
     let events = api.list_events(Request::new(request)).await.unwrap().into_inner().events;
     let kinds: Vec<_> = events.iter().map(|event| event.r#type.as_str()).collect();
     assert_eq!(kinds, ["CERTIFICATE_DELETED", "CERTIFICATE_REPLACED", "CERTIFICATE_IMPORTED"]);
-    assert_eq!(api.control.state().revision.number, 0, "no revision moves");
+    let state = api.control.state();
+    assert_eq!(state.revision.number, 3, "each is a revision");
+    let before = Revision { number: 9, ..state.revision };
+    let history = api.control.store.revisions(before, None, 10).await.unwrap();
+    assert_eq!(history.iter().map(|one| one.changes).sum::<u64>(), 0, "and no key stands there");
 }
 
 #[tokio::test]
@@ -153,4 +161,70 @@ async fn certificates_are_there_after_a_restart_and_only_their_owner_may_read_th
     let again = crate::store::Store::open(&path).await.unwrap().state();
     let name = "certificates/pacs".parse().unwrap();
     assert_eq!(shown(again.certificate(&name).unwrap(), Vec::new()), made);
+}
+
+#[tokio::test]
+async fn agent_l7_is_sent_the_keys_of_what_it_carries_and_nobody_else_is() {
+    let (api, _dir) = api().await;
+    create_cluster(&api).await;
+    api.import_certificate(Request::new(import("pacs", "a.example"))).await.unwrap();
+    api.import_certificate(Request::new(import("unused", "b.example"))).await.unwrap();
+    create(&api, "pacs").await.unwrap();
+    let cluster = "clusters/main".parse().unwrap();
+    let keys = |kind| {
+        let shelf = api.control.publisher.shelf(&cluster, kind).unwrap();
+        let Sent::Snapshot(plans) = shelf.update_from(None).change else { panic!("not all") };
+        let plan = decode_plan(&plans[0].1).unwrap();
+        plan.key_pairs
+    };
+    let (first, at) = (keys(AgentKind::L7), api.control.state().revision);
+    assert_eq!(first.len(), 1);
+    assert_eq!((first[0].name.as_str(), first[0].chain.contains("BEGIN CERT")), ("pacs", true));
+    assert!(keys(AgentKind::L4).is_empty() && keys(AgentKind::Health).is_empty());
+
+    api.import_certificate(Request::new(import("unused", "c.example"))).await.unwrap();
+    let shelf = api.control.publisher.shelf(&cluster, AgentKind::L7).unwrap();
+    assert_eq!(shelf.revision(), at, "what nobody uses is no news");
+    api.import_certificate(Request::new(import("pacs", "c.example"))).await.unwrap();
+    assert_ne!(keys(AgentKind::L7), first);
+    assert_eq!(shelf.revision(), api.control.state().revision, "a swap is sent at once");
+}
+
+#[tokio::test]
+async fn every_certificate_that_is_named_must_be_there() {
+    let (api, _dir) = api().await;
+    create_cluster(&api).await;
+    api.import_certificate(Request::new(import("pacs", "a.example"))).await.unwrap();
+    let mut service = service("pacs");
+    let Some(pb::virtual_service::Forwarding::Layer7(layer7)) = &mut service.forwarding else {
+        panic!("it is a layer 7 service")
+    };
+    layer7.reencrypt = true;
+    layer7.tls = Some(pb::layer7::Tls {
+        more_certificates: vec!["certificates/pacs".into(), "certificates/none".into()],
+        client_certificates: pb::layer7::tls::ClientCertificates::Required.into(),
+        client_authorities: "no PEM".into(),
+        ..Default::default()
+    });
+    layer7.server_tls = Some(pb::layer7::ServerTls {
+        certificate: "certificates/neither".into(),
+        authorities: import("x", "x.example").private_key_pem,
+        ..Default::default()
+    });
+    let request = pb::CreateVirtualServiceRequest {
+        virtual_service_id: "web".into(),
+        virtual_service: Some(service),
+        ..Default::default()
+    };
+    let refused = api.create_virtual_service(Request::new(request)).await.unwrap_err();
+    let found = tonic_types::StatusExt::get_details_bad_request(&refused).unwrap();
+    let mut found: Vec<_> = found.field_violations.into_iter().map(|one| one.field).collect();
+    found.sort();
+    let expected = [
+        "virtual_service.layer7.server_tls.authorities",
+        "virtual_service.layer7.server_tls.certificate",
+        "virtual_service.layer7.tls.client_authorities",
+        "virtual_service.layer7.tls.more_certificates[1]",
+    ];
+    assert_eq!(found, expected);
 }
