@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod condition;
 pub mod difference;
 pub mod effects;
+pub mod expiry;
 pub mod folder;
 pub mod observed;
 pub mod page;

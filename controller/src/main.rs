@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use gantry_controller::api::{self, Control};
 use gantry_controller::authority::{Authority, AuthorityOptions};
+use gantry_controller::expiry;
 use gantry_controller::folder::StateFolder;
 use gantry_controller::page::{self, PageOptions};
 use gantry_controller::serve;
@@ -93,6 +94,7 @@ async fn serve(options: Options) -> anyhow::Result<Ended> {
     let (routes, stop) = (api::routes(&control)?, tasks.stop());
     let trust = authority.watch();
     tasks.start("authority", authority.keep(tasks.stop()));
+    tasks.start("expiry", expiry::watch(store.clone(), tasks.stop()));
     let page = page::open(&options.page, &options.names, &control, (store, trust.clone())).await?;
     if let Some(page) = page {
         tasks.start("page", page.serve(tasks.stop()));

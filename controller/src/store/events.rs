@@ -118,6 +118,25 @@ impl Store {
         Ok(rows.into_iter().map(event).collect())
     }
 
+    /// When an event of one of these kinds was last recorded of `subject`.
+    pub async fn last_event(
+        &self,
+        subject: &str,
+        kinds: [&str; 2],
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let row: Option<(i64,)> = sqlx::query_as(
+            "SELECT time FROM events WHERE subject = $1 AND type IN ($2, $3)
+             ORDER BY id DESC LIMIT 1",
+        )
+        .bind(subject)
+        .bind(kinds[0])
+        .bind(kinds[1])
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(reading)?;
+        Ok(row.map(|(time,)| from_micros(time)))
+    }
+
     /// The newest word on each real server there is: its name, and whether it was that it failed.
     /// Found by name for each, since the log is far longer than the configuration.
     pub async fn last_health_events(&self) -> Result<Vec<(String, bool)>, StoreError> {
