@@ -15,6 +15,7 @@ pub mod disk;
 pub mod forge;
 pub mod lab;
 pub mod modality;
+pub mod openssl;
 pub mod orthanc;
 pub mod own_ca;
 pub mod process;
