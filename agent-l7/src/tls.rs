@@ -217,6 +217,3 @@ fn read(field: &str, pair: &KeyPair) -> Result<ChainAndKey, Unfit> {
 fn unfit(field: &str, message: impl ToString) -> Unfit {
     Unfit { field: field.to_owned(), message: message.to_string() }
 }
-
-#[cfg(test)]
-mod tests;

@@ -49,3 +49,6 @@ impl ResolvesServerCert for Names {
         Some(self.find(hello.server_name()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,12 +16,14 @@ mod load;
 mod many;
 mod peers;
 mod plot;
+mod secrets;
 mod targets;
 mod wire;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -30,6 +32,7 @@ use gantry_runtime::shell;
 
 use self::figures::{Sample, Table};
 use self::load::{Kind, Load};
+use self::secrets::Secrets;
 use self::targets::{Target, start_backend, start_backends, start_targets};
 use super::net;
 use super::processes;
@@ -73,6 +76,8 @@ pub(crate) struct Layer7 {
 /// One kind of load, with a number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Test {
+    /// The connections speak TLS.
+    is_secure: bool,
     kind: Kind,
     connections: usize,
 }
@@ -97,6 +102,10 @@ fn default_tests() -> Vec<Test> {
         "msg-1000",
         "cps-32",
         "idle-9000",
+        "tls-up-8",
+        "tls-down-8",
+        "tls-msg-64",
+        "tls-cps-32",
     ]
     .iter()
     .map(|text| text.parse().expect("they are written as they are read"))
@@ -109,19 +118,25 @@ impl std::str::FromStr for Test {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is no test: use up, down, msg, cps or idle and a number of connections, as in msg-64"
+                "{text:?} is no test: use up, down, msg, cps or idle and a number of connections, as in \
+                 msg-64, or tls-msg-64 for connections with TLS"
             )
+        };
+        let (is_secure, text) = match text.strip_prefix("tls-") {
+            Some(text) => (true, text),
+            None => (false, text),
         };
         let (kind, connections) = text.split_once('-').ok_or_else(wrong)?;
         let kind = Kind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(wrong)?;
         let connections = connections.parse().ok().filter(|count| (1..=9000).contains(count));
-        Ok(Self { kind, connections: connections.ok_or_else(wrong)? })
+        Ok(Self { is_secure, kind, connections: connections.ok_or_else(wrong)? })
     }
 }
 
 impl std::fmt::Display for Test {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}-{}", self.kind.name(), self.connections)
+        let secure = if self.is_secure { "tls-" } else { "" };
+        write!(formatter, "{secure}{}-{}", self.kind.name(), self.connections)
     }
 }
 
@@ -151,7 +166,8 @@ impl Layer7 {
         self.settle_in()?;
         let rig = Rig::start(&workspace.target).await?;
         let (backends, servers) = start_backends(&rig)?;
-        let targets = start_targets(&rig, &servers).await?;
+        let secrets = Secrets::make(rig.dir())?;
+        let targets = start_targets(&rig, &secrets, &servers).await?;
         let processes: Vec<u32> = backends.iter().map(Running::id).collect();
         let mut tables = Vec::new();
         for test in &self.tests {
@@ -160,7 +176,7 @@ impl Layer7 {
                 let mut order: Vec<usize> = (0..targets.len()).collect();
                 order.rotate_left(round % targets.len());
                 for at in order {
-                    table.add(at, self.quiet_sample(*test, &targets[at], &processes)?);
+                    table.add(at, self.quiet_sample(*test, &targets[at], &secrets, &processes)?);
                 }
             }
             say(&table);
@@ -202,11 +218,12 @@ impl Layer7 {
         &self,
         test: Test,
         target: &Target,
+        secrets: &Secrets,
         backends: &[u32],
     ) -> anyhow::Result<Sample> {
         let mut best: Option<Sample> = None;
         for _ in 0..TRIES {
-            let sample = self.sample(test, target, backends)?;
+            let sample = self.sample(test, target, secrets, backends)?;
             if best.as_ref().is_none_or(|best| sample.foreign < best.foreign) {
                 best = Some(sample);
             }
@@ -217,14 +234,21 @@ impl Layer7 {
         best.context("there is at least one")
     }
 
-    fn sample(&self, test: Test, target: &Target, backends: &[u32]) -> anyhow::Result<Sample> {
+    fn sample(
+        &self,
+        test: Test,
+        target: &Target,
+        secrets: &Secrets,
+        backends: &[u32],
+    ) -> anyhow::Result<Sample> {
         let of_target = processes::tree(target.running.id());
         let own: Vec<u32> = backends.iter().copied().chain([std::process::id()]).collect();
         let load = Load {
             kind: test.kind,
-            to: target.ports.tcp,
+            to: if test.is_secure { target.ports.tls } else { target.ports.tcp },
             connections: test.connections,
             threads: threads().min(test.connections),
+            tls: test.is_secure.then(|| Arc::clone(&secrets.client)),
         };
         let memory_before = processes::memory_kib(&of_target)?;
         let running = load.start().with_context(|| format!("{test} by {}", target.name))?;

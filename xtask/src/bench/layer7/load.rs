@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustls::ClientConfig;
 
 use exchange::{Exchange, Next};
 
@@ -61,6 +62,8 @@ pub(super) struct Load {
     pub(super) to: SocketAddr,
     pub(super) connections: usize,
     pub(super) threads: usize,
+    /// Connections speak TLS by this.
+    pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
 /// What all threads of a load share.

@@ -62,7 +62,7 @@ async fn start_gantry(rig: &Rig, services: usize) -> anyhow::Result<(Running, f6
 
 async fn add_service(rig: &Rig, round: usize) -> anyhow::Result<Duration> {
     let listen = free_address()?;
-    let new = service(&format!("new{round}"), listen, &real_servers(0));
+    let new = service(&format!("new{round}"), listen, pb::Layer7::default(), &real_servers(0));
     let mut balancer = rig.balancer()?;
     let parent = format!("clusters/{CLUSTER}");
     // Opens the connection, which an operator's program has open.

@@ -12,31 +12,38 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 use super::super::rig::Running;
+use super::secrets::Secrets;
 
 /// Where each kind of traffic is taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ports {
     pub(super) tcp: SocketAddr,
+    /// TLS, which ends at the proxy.
+    pub(super) tls: SocketAddr,
 }
 
 /// HAProxy with two threads in a folder of its own.
 pub(super) fn haproxy(
     dir: &Path,
     ports: Ports,
+    secrets: &Secrets,
     servers: &[SocketAddr],
     threads: usize,
 ) -> anyhow::Result<Running> {
     let server = |(at, address): (usize, &SocketAddr)| format!("    server rs{at} {address}\n");
     let servers: String = servers.iter().enumerate().map(server).collect();
+    let persistence = "stick-table type ip size 100k expire 1h\n    stick on src";
     let config = format!(
         "global\n    maxconn 9200\n    maxpipes 200\n    nbthread {threads}\n\
          defaults\n    mode tcp\n    option splice-auto\n    timeout connect 4s\n    \
          timeout client 1h\n    timeout server 1h\n    balance leastconn\n    \
          option redispatch\n    retries 3\n    default-server check inter 1s fall 2 observe layer4 \
          error-limit 1 on-error mark-down\n\
-         listen tcp\n    bind {}\n    stick-table type ip size 100k expire 1h\n    stick on src\n\
-         {servers}",
-        ports.tcp
+         listen tcp\n    bind {tcp}\n    {persistence}\n{servers}\
+         listen tls\n    bind {tls} ssl crt {certificate}\n    {persistence}\n{servers}",
+        tcp = ports.tcp,
+        tls = ports.tls,
+        certificate = secrets.both.display(),
     );
     let path = dir.join("haproxy.cfg");
     std::fs::write(&path, config)?;
@@ -47,6 +54,7 @@ pub(super) fn haproxy(
 pub(super) fn nginx(
     dir: &Path,
     ports: Ports,
+    secrets: &Secrets,
     servers: &[SocketAddr],
     threads: usize,
 ) -> anyhow::Result<Running> {
@@ -58,9 +66,14 @@ pub(super) fn nginx(
          worker_processes {threads};\nworker_rlimit_nofile 20000;\ndaemon off;\npid {home}/pid;\n\
          error_log {home}/error.log;\nevents {{ worker_connections 20000; }}\n\
          stream {{\n upstream real {{\n  least_conn;\n{servers} }}\n \
-         server {{\n  listen {} reuseport backlog=16384;\n  proxy_pass real;\n  \
-         proxy_connect_timeout 4s;\n  proxy_timeout 1h;\n  tcp_nodelay on;\n }}\n}}\n",
-        ports.tcp,
+         proxy_connect_timeout 4s;\n proxy_timeout 1h;\n tcp_nodelay on;\n \
+         ssl_certificate {chain};\n ssl_certificate_key {key};\n \
+         server {{\n  listen {tcp} reuseport backlog=16384;\n  proxy_pass real;\n }}\n \
+         server {{\n  listen {tls} ssl reuseport backlog=16384;\n  proxy_pass real;\n }}\n}}\n",
+        tcp = ports.tcp,
+        tls = ports.tls,
+        chain = secrets.chain.display(),
+        key = secrets.key.display(),
         home = home.display(),
     );
     let path = dir.join("nginx.conf");

@@ -10,6 +10,7 @@ use gantry_proto::v1 as pb;
 
 use super::super::rig::{Rig, Running};
 use super::peers::{self, Ports};
+use super::secrets::Secrets;
 use super::threads;
 
 /// Something that carries the load.
@@ -64,20 +65,23 @@ pub(super) fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
 
 pub(super) async fn start_targets(
     rig: &Rig,
+    secrets: &Secrets,
     servers: &[SocketAddr],
 ) -> anyhow::Result<Vec<Target>> {
-    let ports = || anyhow::Ok(Ports { tcp: free_address()? });
+    let ports = || anyhow::Ok(Ports { tcp: free_address()?, tls: free_address()? });
     let (ours, of_haproxy, of_nginx) = (ports()?, ports()?, ports()?);
     let dir: &Path = rig.dir();
-    let [agent, healthd] = start_gantry(rig, ours, servers).await?;
+    let [agent, healthd] = start_gantry(rig, ours, secrets, servers).await?;
     let peer = |name, running, ports| Target { name, running, _beside: None, ports };
     let targets = vec![
         Target { name: "Gantry", running: agent, _beside: Some(healthd), ports: ours },
-        peer("HAProxy", peers::haproxy(dir, of_haproxy, servers, threads())?, of_haproxy),
-        peer("nginx", peers::nginx(dir, of_nginx, servers, threads())?, of_nginx),
+        peer("HAProxy", peers::haproxy(dir, of_haproxy, secrets, servers, threads())?, of_haproxy),
+        peer("nginx", peers::nginx(dir, of_nginx, secrets, servers, threads())?, of_nginx),
     ];
     for target in &targets {
-        wait_for(target.ports.tcp).with_context(|| format!("starting {}", target.name))?;
+        for port in [target.ports.tcp, target.ports.tls] {
+            wait_for(port).with_context(|| format!("starting {}", target.name))?;
+        }
     }
     Ok(targets)
 }
@@ -86,9 +90,17 @@ pub(super) async fn start_targets(
 async fn start_gantry(
     rig: &Rig,
     ports: Ports,
+    secrets: &Secrets,
     servers: &[SocketAddr],
 ) -> anyhow::Result<[Running; 2]> {
-    rig.make_cluster_of(CLUSTER, vec![service("tcp", ports.tcp, servers)]).await?;
+    let [chain, key] = [&secrets.chain, &secrets.key].map(|path| path.display().to_string());
+    let import = ["import", "certificate", "bench", "--chain", &chain, "--key", &key];
+    rig.gantry(&import).await?;
+    let plain = pb::Layer7::default();
+    let tls = pb::Layer7 { certificate: "certificates/bench".to_owned(), ..plain.clone() };
+    let services =
+        vec![service("tcp", ports.tcp, plain, servers), service("tls", ports.tls, tls, servers)];
+    rig.make_cluster_of(CLUSTER, services).await?;
     let identity = rig.enroll(CLUSTER, "lb1").await?;
     let feed = rig.dir().join("health.sock");
     let start =
@@ -99,7 +111,12 @@ async fn start_gantry(
     Ok([agent, healthd])
 }
 
-pub(super) fn service(id: &str, listen: SocketAddr, servers: &[SocketAddr]) -> pb::config::Service {
+pub(super) fn service(
+    id: &str,
+    listen: SocketAddr,
+    forwarding: pb::Layer7,
+    servers: &[SocketAddr],
+) -> pb::config::Service {
     let server = |(at, address): (usize, &SocketAddr)| pb::RealServer {
         name: format!("rs{at}"),
         endpoint: Some(pb::Endpoint {
@@ -115,7 +132,7 @@ pub(super) fn service(id: &str, listen: SocketAddr, servers: &[SocketAddr]) -> p
             ports: vec![listen.port().to_string()],
             ..Default::default()
         }),
-        forwarding: Some(pb::virtual_service::Forwarding::Layer7(pb::Layer7::default())),
+        forwarding: Some(pb::virtual_service::Forwarding::Layer7(forwarding)),
         persistence: Some(pb::Persistence::default()),
         ..Default::default()
     };

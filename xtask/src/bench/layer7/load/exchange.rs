@@ -73,7 +73,7 @@ impl Exchange {
     ) -> io::Result<Self> {
         let began = clock::monotonic();
         let mut exchange = Self {
-            line: Line::open(load.to, from)?,
+            line: Line::open(load.to, from, load.tls.as_ref())?,
             state: State::Resting,
             is_connected: false,
             is_first: true,
