@@ -2,7 +2,7 @@
 //!
 //! [`plane`] is the door: services are put in force there, and counters are read. Behind it, a
 //! connection is accepted by a `worker`, given a seat on a real server by its `service`, and its
-//! bytes are moved by the `relay`. Only [`steer`] knows the controller and the health checks.
+//! bytes are moved by the `relay`; one that speaks HTTP goes on to `http`. Only [`steer`] knows the controller and the health checks.
 
 pub mod memory;
 pub mod plane;
@@ -11,6 +11,7 @@ pub mod steer;
 
 mod deadline;
 mod ending;
+mod http;
 mod outbox;
 mod pick;
 mod proxy_header;

@@ -15,9 +15,10 @@ use std::thread::{self, JoinHandle};
 use gantry_model::key_pair::KeyPair;
 use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::server::RealServer;
-use gantry_model::service::{Layer7, VirtualService};
+use gantry_model::service::{Layer7, Mode, VirtualService};
 use tracing::error;
 
+use crate::http;
 use crate::memory::Memory;
 use crate::server::Server;
 use crate::service::{Entry, Routing, Service};
@@ -47,8 +48,11 @@ pub struct Plane {
     verdicts: HashMap<ServerName, bool>,
     claims: Claims,
     next_serial: u64,
+    /// Those of the workers, and behind them those of the threads of HTTP.
     mailboxes: Arc<[Arc<Mailbox>]>,
+    workers: usize,
     threads: Vec<JoinHandle<()>>,
+    http: http::Threads,
 }
 
 /// Why a plane did not start.
@@ -81,19 +85,23 @@ impl Settings {
 impl Plane {
     pub fn start(settings: Settings) -> Result<Self, PlaneError> {
         let count = settings.workers.get();
-        let mailboxes: Result<Arc<[_]>, _> =
+        let of_workers: Result<Vec<_>, _> =
             (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
-        let mailboxes = mailboxes.map_err(|error| PlaneError::OpenWorker(error.into()))?;
+        let mut mailboxes = of_workers.map_err(|error| PlaneError::OpenWorker(error.into()))?;
+        mailboxes.extend((0..count).map(|_| Arc::new(Mailbox::of_tasks())));
+        let mailboxes: Arc<[Arc<Mailbox>]> = mailboxes.into();
         let mut plane = Self {
             services: HashMap::new(),
             verdicts: HashMap::new(),
             claims: Claims::default(),
             next_serial: 0,
             mailboxes: Arc::clone(&mailboxes),
+            workers: count,
             threads: Vec::with_capacity(count),
+            http: http::Threads::new(mailboxes[count..].to_vec()),
         };
-        for (at, mailbox) in mailboxes.iter().enumerate() {
-            let worker = Worker::new(at, Arc::clone(mailbox))
+        for (at, (mailbox, http)) in mailboxes.iter().zip(&mailboxes[count..]).enumerate() {
+            let worker = Worker::new(at, Arc::clone(mailbox), Arc::clone(http))
                 .map_err(|error| PlaneError::OpenWorker(error.into()))?;
             plane.threads.push(start_thread(at, worker).map_err(PlaneError::StartThread)?);
         }
@@ -114,8 +122,10 @@ impl Plane {
         let secrecy = Secrecy::new(layer7, key_pairs, &secrecy.unwrap_or_default());
         let secrecy = secrecy.map_err(refusal::unfit)?;
         let before = before.map(|deployed| &deployed.listeners);
-        let opened =
-            listeners::open(&service, &layer7.tcp, before, &self.claims, self.mailboxes.len())?;
+        let opened = listeners::open(&service, &layer7.tcp, before, &self.claims, self.workers)?;
+        if layer7.mode == Mode::Http {
+            self.http.start().map_err(|error| refusal::no_threads(&error))?;
+        }
 
         let mut deployed = match self.services.remove(&service.name) {
             Some(deployed) => deployed,
@@ -123,7 +133,8 @@ impl Plane {
         };
         let unsettled = self.route(&mut deployed, (layer7, secrecy), &service, &servers);
         deployed.service.set_closed(service.disabled);
-        deployed.listeners.change(opened, &deployed.service, &mut self.claims, &self.mailboxes);
+        let workers = &self.mailboxes[..self.workers];
+        deployed.listeners.change(opened, &deployed.service, &mut self.claims, workers);
         if unsettled || service.disabled {
             self.review(&deployed.service);
         }
@@ -136,7 +147,7 @@ impl Plane {
     pub fn remove(&mut self, name: &ServiceName) {
         let Some(mut deployed) = self.services.remove(name) else { return };
         deployed.service.set_closed(true);
-        deployed.listeners.close(&mut self.claims, &self.mailboxes);
+        deployed.listeners.close(&mut self.claims, &self.mailboxes[..self.workers]);
         for entry in &deployed.service.routing().servers {
             self.verdicts.remove(&entry.live.name);
         }
@@ -226,7 +237,7 @@ impl Plane {
     }
 
     fn review(&self, service: &Arc<Service>) {
-        for mailbox in self.mailboxes.iter() {
+        for mailbox in self.mailboxes[..self.workers].iter().chain(self.http.mailboxes()) {
             mailbox.send(Message::Review(Arc::clone(service)));
         }
     }
@@ -234,9 +245,10 @@ impl Plane {
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        for mailbox in self.mailboxes.iter() {
+        for mailbox in &self.mailboxes[..self.workers] {
             mailbox.send(Message::Stop);
         }
+        self.http.stop();
         for thread in self.threads.drain(..) {
             thread.join().expect("a worker that panics ends the process");
         }
@@ -283,6 +295,7 @@ impl Deployed {
             unshaken: counts.unshaken.get(),
             idle_timeouts: counts.idle_timeouts.get(),
             panics: counts.panics.get(),
+            http: counts.http.sample(),
             servers,
         }
     }

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use gantry_model::name::Id;
 use gantry_model::service::Endpoint;
 
-use crate::pick::{self, Health};
+use crate::pick;
 use crate::server::{Server, Tenure};
 use crate::service::Service;
 use crate::sticky::Lease;
@@ -14,6 +15,10 @@ use crate::sticky::Lease;
 #[derive(Clone, Debug)]
 pub(crate) struct Visitor {
     pub(crate) client: IpAddr,
+    /// The pool that serves it.
+    pub(crate) pool: Option<Id>,
+    /// Where it was served before, if it could tell.
+    pub(crate) home: Option<Id>,
     /// The servers that this connection tried and that failed it.
     pub(crate) tried: Vec<Arc<Server>>,
 }
@@ -31,7 +36,7 @@ pub(crate) struct Seat {
 
 impl Visitor {
     pub(crate) fn new(client: IpAddr) -> Self {
-        Self { client: client.to_canonical(), tried: Vec::new() }
+        Self { client: client.to_canonical(), pool: None, home: None, tried: Vec::new() }
     }
 
     pub(crate) fn has_tried(&self, server: &Arc<Server>) -> bool {
@@ -59,11 +64,7 @@ impl Seat {
 
     /// What becomes of the connection that sits here.
     pub(crate) fn tenure(&self) -> Tenure {
-        let failed = self.server.health() == Health::Unhealthy;
-        if failed && self.service.routing().layer7.close_on_failure {
-            return Tenure::Over;
-        }
-        self.server.tenure()
+        self.service.tenure(&self.server)
     }
 }
 

@@ -10,18 +10,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use gantry_model::name::{Id, ServiceName};
 use gantry_model::server::{AdminState, RealServer};
-use gantry_model::service::{Algorithm, Endpoint, Layer7, Persistence, Strategy, VirtualService};
+use gantry_model::service::{
+    Algorithm, Endpoint, Layer7, Persistence, PersistenceKey, Strategy, VirtualService,
+};
 use gantry_runtime::clock;
 
-use crate::pick::{self, Candidate, Choice, Rule};
+use crate::pick::{self, Candidate, Choice, Health, Rule};
 use crate::queue::{Held, Place, Queue, Ticket, Waiter};
 use crate::seat::{Seat, Visitor};
-use crate::server::Server;
+use crate::server::{Server, Tenure};
 use crate::stats::{ServiceCounts, Traffic};
 use crate::sticky::{Lease, Sticky};
 use crate::tls::Secrecy;
@@ -48,6 +50,8 @@ pub(crate) struct Routing {
     pub(crate) layer7: Layer7,
     pub(crate) secrecy: Secrecy,
     pub(crate) fallback: Option<Endpoint>,
+    /// How long a cookie keeps a client on its server, where cookies do.
+    pub(crate) cookie: Option<Duration>,
     pub(crate) servers: Vec<Entry>,
     rule: Rule,
     sticky: Option<(Persistence, Arc<Sticky>)>,
@@ -59,6 +63,8 @@ pub(crate) struct Entry {
     pub(crate) config: Arc<RealServer>,
     pub(crate) live: Arc<Server>,
     key: u64,
+    /// What cookies call it.
+    token: u64,
 }
 
 /// The answer to a client that asks for a server.
@@ -117,14 +123,19 @@ impl Service {
         self.queue.waiting()
     }
 
+    /// What becomes of the connections that a server of this service has.
+    pub(crate) fn tenure(&self, server: &Server) -> Tenure {
+        let failed = server.health() == Health::Unhealthy;
+        if failed && self.routing.load().layer7.close_on_failure {
+            return Tenure::Over;
+        }
+        server.tenure()
+    }
+
     /// Gives `visitor` a seat, or a place in line.
     pub(crate) fn admit(self: &Arc<Self>, visitor: &Visitor, place: Place) -> Admission {
-        if self.queue.waiting() == 0 {
-            match self.seat(&self.routing.load(), visitor, None) {
-                Ok(seat) => return Admission::Seat(seat),
-                Err(Unseated::Nobody) => return Admission::Nobody,
-                Err(Unseated::Full) => {}
-            }
+        if let Some(admission) = self.admit_now(visitor) {
+            return admission;
         }
         let mut line = self.queue.hold();
         if self.is_hopeless(visitor, &self.routing.load()) {
@@ -136,6 +147,18 @@ impl Service {
         let own = granted.iter().position(|(at, _)| *at == place).map(|at| granted.remove(at).1);
         self.deliver(granted);
         own.map_or(Admission::Wait(ticket), Admission::Seat)
+    }
+
+    /// The same without the line: none if it has to be waited in.
+    pub(crate) fn admit_now(self: &Arc<Self>, visitor: &Visitor) -> Option<Admission> {
+        if self.queue.waiting() > 0 {
+            return None;
+        }
+        match self.seat(&self.routing.load(), visitor, None) {
+            Ok(seat) => Some(Admission::Seat(seat)),
+            Err(Unseated::Nobody) => Some(Admission::Nobody),
+            Err(Unseated::Full) => None,
+        }
     }
 
     /// Whether the waiter was still in line. If not, a seat or a recall is on its way to it.
@@ -213,7 +236,7 @@ impl Service {
         offer: Option<&mut Vec<bool>>,
     ) -> Result<Seat, Unseated> {
         let Some((persistence, table)) = &routing.sticky else {
-            let at = self.take(routing, visitor, None, offer)?;
+            let at = self.take(routing, visitor, visitor.home.as_ref(), offer)?;
             return Ok(self.seat_at(&routing.servers[at], None));
         };
         let (at, lease) = table.settle(visitor.client, persistence.timeout, |home| {
@@ -271,7 +294,7 @@ impl Service {
         let candidate = |(at, entry): (usize, &Entry)| Candidate {
             tried: visitor.has_tried(&entry.live),
             room: offer.map_or_else(|| entry.live.slots.has_room(), |offer| offer[at]),
-            ..entry.candidate(now, floor)
+            ..entry.candidate(visitor, now, floor)
         };
         routing.servers.iter().enumerate().map(candidate).collect()
     }
@@ -292,13 +315,23 @@ impl Routing {
             (Strategy::Balance, Algorithm::WeightedRoundRobin) => Rule::RoundRobin,
             (Strategy::Balance, Algorithm::SourceHash) => Rule::SourceHash,
         };
-        let sticky = config.persistence.map(|persistence| {
+        // A cookie is kept by the client.
+        let kept_here = config.persistence.filter(|kept| kept.key != PersistenceKey::Cookie);
+        let sticky = kept_here.map(|persistence| {
             let kept = before.and_then(|before| before.sticky.as_ref()).map(|(_, table)| table);
             let kept = kept.filter(|table| table.counts_by(persistence.prefix)).cloned();
             (persistence, kept.unwrap_or_else(|| Arc::new(Sticky::new(persistence.prefix))))
         });
-        let (layer7, fallback) = (layer7.clone(), config.fallback);
-        Self { layer7, secrecy: Secrecy::default(), fallback, servers, rule, sticky }
+        let by_cookie = config.persistence.filter(|kept| kept.key == PersistenceKey::Cookie);
+        Self {
+            layer7: layer7.clone(),
+            secrecy: Secrecy::default(),
+            fallback: config.fallback,
+            cookie: by_cookie.map(|kept| kept.timeout),
+            servers,
+            rule,
+            sticky,
+        }
     }
 
     /// The live server of this name.
@@ -315,6 +348,17 @@ impl Routing {
         self.position(server).map(|at| self.servers[at].config.endpoint)
     }
 
+    /// The server that a cookie speaks of.
+    pub(crate) fn by_token(&self, token: u64) -> Option<&Id> {
+        let named = self.servers.iter().find(|entry| entry.token == token);
+        named.map(|entry| &entry.live.name.server)
+    }
+
+    /// How a cookie speaks of the server of this name.
+    pub(crate) fn token(&self, server: &Id) -> Option<u64> {
+        self.position(server).map(|at| self.servers[at].token)
+    }
+
     fn position(&self, server: &Id) -> Option<usize> {
         self.servers.binary_search_by(|entry| entry.live.name.server.cmp(server)).ok()
     }
@@ -323,12 +367,14 @@ impl Routing {
 impl Entry {
     pub(crate) fn new(config: Arc<RealServer>, live: Arc<Server>) -> Self {
         let key = pick::hash(config.name.server.as_str().as_bytes());
-        Self { config, live, key }
+        let token = pick::hash(config.name.to_string().as_bytes());
+        Self { config, live, key, token }
     }
 
-    fn candidate(&self, now: Instant, floor: u64) -> Candidate {
+    fn candidate(&self, visitor: &Visitor, now: Instant, floor: u64) -> Candidate {
+        let serves = self.config.pool == visitor.pool;
         Candidate {
-            online: self.config.admin_state == AdminState::Online,
+            online: serves && self.config.admin_state == AdminState::Online,
             weight: self.config.weight.get(),
             priority: self.config.priority,
             health: self.live.health(),

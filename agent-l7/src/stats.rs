@@ -30,8 +30,19 @@ pub struct Sample {
     pub idle_timeouts: u64,
     /// Connections ended by an error in the proxy itself.
     pub panics: u64,
+    pub http: HttpSample,
     /// The real servers of the service, by name.
     pub servers: Vec<ServerSample>,
+}
+
+/// Requests of HTTP, and their answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpSample {
+    pub requests: u64,
+    /// Answers by the first digit of their status, from 2 on; 101 counts as one of 2xx.
+    pub answers: [u64; 4],
+    /// Of these, those that the proxy gave itself.
+    pub own_answers: u64,
 }
 
 /// The figures of one real server.
@@ -78,6 +89,14 @@ pub(crate) struct ServiceCounts {
     pub(crate) unshaken: Count,
     pub(crate) idle_timeouts: Count,
     pub(crate) panics: Count,
+    pub(crate) http: HttpCounts,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct HttpCounts {
+    pub(crate) requests: Count,
+    answers: [Count; 4],
+    pub(crate) own_answers: Count,
 }
 
 impl Count {
@@ -91,6 +110,21 @@ impl Count {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+impl HttpCounts {
+    pub(crate) fn answered(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(2, 5);
+        self.answers[class - 2].add(1);
+    }
+
+    pub(crate) fn sample(&self) -> HttpSample {
+        HttpSample {
+            requests: self.requests.get(),
+            answers: self.answers.each_ref().map(Count::get),
+            own_answers: self.own_answers.get(),
+        }
     }
 }
 

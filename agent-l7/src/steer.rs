@@ -20,7 +20,7 @@ use pb::question::Entries;
 
 use crate::memory::{Client, Memory};
 use crate::plane::{Plane, Refusal};
-use crate::stats::{Sample, ServerSample};
+use crate::stats::{HttpSample, Sample, ServerSample};
 
 /// The door of a running plane.
 #[derive(Clone, Debug)]
@@ -138,8 +138,22 @@ fn service_message(sample: &Sample) -> pb::Sample {
         queued: signed(sample.queued),
         connect_failures_total: signed(sample.traffic.connect_failures),
         refused_total: signed(refused),
+        http: http(&sample.http),
         ..pb::Sample::default()
     }
+}
+
+/// None where nobody has asked for anything.
+fn http(sample: &HttpSample) -> Option<v1::HttpStatistics> {
+    let [succeeded, redirected, client_errors, server_errors] = sample.answers.map(signed);
+    (*sample != HttpSample::default()).then(|| v1::HttpStatistics {
+        requests_total: signed(sample.requests),
+        succeeded_total: succeeded,
+        redirected_total: redirected,
+        client_errors_total: client_errors,
+        server_errors_total: server_errors,
+        own_answers_total: signed(sample.own_answers),
+    })
 }
 
 fn server_message(sample: &ServerSample) -> pb::Sample {

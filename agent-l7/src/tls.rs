@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gantry_model::key_pair::KeyPair;
 use gantry_model::name::{CertificateName, Id};
-use gantry_model::service::{ClientCertificates, Layer7, ServerTls, Tls, TlsVersion};
+use gantry_model::service::{ClientCertificates, Layer7, Mode, ServerTls, Tls, TlsVersion};
 use gantry_runtime::any_certificate::AnyCertificate;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -40,6 +40,7 @@ struct Made {
     clients: Option<Tls>,
     servers: Option<ServerTls>,
     key_pairs: Vec<KeyPair>,
+    is_http: bool,
 }
 
 /// TLS as clients meet it.
@@ -68,6 +69,8 @@ pub(crate) struct Unfit {
     pub(crate) message: String,
 }
 
+/// What clients of HTTP may ask for (RFC 7301).
+const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
 
 impl Secrecy {
@@ -81,14 +84,15 @@ impl Secrecy {
         if clients.is_none() && servers.is_none() {
             return Ok(Self::default());
         }
-        let made = Made { clients, servers, key_pairs };
+        let is_http = layer7.mode == Mode::Http;
+        let made = Made { clients, servers, key_pairs, is_http };
         if before.made_of.as_deref() == Some(&made) {
             return Ok(before.clone());
         }
         let clients = made
             .clients
             .as_ref()
-            .map(|terms| WithClients::new(terms, &made.key_pairs, before.clients.as_ref()));
+            .map(|terms| WithClients::new(terms, &made, before.clients.as_ref()));
         let servers = made.servers.as_ref().map(|terms| WithServers::new(terms, &made.key_pairs));
         Ok(Self {
             clients: clients.transpose()?,
@@ -99,8 +103,8 @@ impl Secrecy {
 }
 
 impl WithClients {
-    fn new(terms: &Tls, key_pairs: &[KeyPair], before: Option<&Self>) -> Result<Self, Unfit> {
-        let names = names(terms, key_pairs)?;
+    fn new(terms: &Tls, made: &Made, before: Option<&Self>) -> Result<Self, Unfit> {
+        let names = names(terms, &made.key_pairs)?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(terms.minimum_version))
             .expect("ring has cipher suites for TLS 1.2 and 1.3");
@@ -116,6 +120,9 @@ impl WithClients {
         };
         config.ticketer = Arc::clone(&tickets);
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        if made.is_http {
+            config.alpn_protocols = HTTP.map(Vec::from).to_vec();
+        }
         Ok(Self { config: Arc::new(config), asked: terms.clients.clone(), tickets })
     }
 }

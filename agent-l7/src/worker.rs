@@ -27,6 +27,7 @@ use connection::{Connection, Fate};
 use debts::Debts;
 use timers::Timers;
 
+pub(crate) use connection::Guest;
 pub(crate) use mailbox::{ListenerId, Listening, Mailbox, Message};
 
 mod connection;
@@ -37,6 +38,8 @@ mod timers;
 
 pub(crate) struct Worker {
     mailbox: Arc<Mailbox>,
+    /// Where clients of HTTP go.
+    http: Arc<Mailbox>,
     listeners: Slab<Listening>,
     by_id: HashMap<ListenerId, Key>,
     /// Listeners that rest because there were no descriptors left, and until when.
@@ -77,13 +80,20 @@ const REST: Duration = Duration::from_millis(100);
 const PIPES: usize = 512;
 
 impl Worker {
-    pub(crate) fn new(worker: usize, mailbox: Arc<Mailbox>) -> rustix::io::Result<Self> {
+    pub(crate) fn new(
+        worker: usize,
+        mailbox: Arc<Mailbox>,
+        http: Arc<Mailbox>,
+    ) -> rustix::io::Result<Self> {
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let token = EventData::new_u64(Key::MIN.pack(MAILBOX));
-        epoll::add(&poller, mailbox.bell(), token, EventFlags::IN)?;
+        if let Some(bell) = mailbox.bell() {
+            epoll::add(&poller, bell, token, EventFlags::IN)?;
+        }
         let (bench, now) = (Bench::new(Pipes::new(PIPES)), clock::monotonic());
         Ok(Self {
             mailbox,
+            http,
             listeners: Slab::new(),
             by_id: HashMap::new(),
             resting: Vec::new(),
@@ -178,6 +188,8 @@ impl Worker {
                 Message::Seat(key, seat) => self.attend(key, |to, desk| to.seated(seat, desk)),
                 Message::Recall(key) => self.attend(key, Connection::choose),
                 Message::Review(service) => self.review(&service),
+                // Clients of HTTP come in by a worker, and do not come back.
+                Message::Client(_) => {}
                 Message::Stop => return false,
             }
         }
@@ -195,11 +207,23 @@ impl Worker {
         match catch_unwind(AssertUnwindSafe(|| act(connection, desk))) {
             Ok(Fate::Lives) => self.timers.keep(key, connection.due, &mut connection.armed),
             Ok(Fate::Ends(why)) => self.end(key, why),
+            Ok(Fate::Leaves) => self.hand_over(key),
             Err(_) => {
                 connection.service().counts.panics.add(1);
                 error!(service = %connection.service().name, "a connection's handling panicked");
                 self.end(key, Ending::Panicked);
             }
+        }
+    }
+
+    fn hand_over(&mut self, key: Key) {
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        self.members.remove(&(connection.service().serial, key));
+        self.timers.keep(key, None, &mut connection.armed);
+        if let Some(client) = connection.into_client() {
+            // It could only not be there, and then there is nothing to take out.
+            let _ = epoll::delete(&self.desk.poller, &client.socket);
+            self.http.send(Message::Client(Box::new(client)));
         }
     }
 

@@ -88,6 +88,7 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         inactive_connections: sum(&samples, |sample| sample.inactive_connections),
         ports: by_port(&samples),
         findings,
+        http: http(&samples),
     }
 }
 
@@ -233,6 +234,19 @@ fn rejections<'a>(agent: &'a Agent, resource: &str) -> impl Iterator<Item = &'a 
 
 fn sum(samples: &[&Sample], count: impl Fn(&Sample) -> i64) -> i64 {
     samples.iter().map(|sample| count(sample)).fold(0, i64::saturating_add)
+}
+
+/// What was asked and answered, over all appliances.
+fn http(samples: &[&Sample]) -> Option<pb::HttpStatistics> {
+    let all = samples.iter().filter_map(|sample| sample.http);
+    all.reduce(|a, b| pb::HttpStatistics {
+        requests_total: a.requests_total.saturating_add(b.requests_total),
+        succeeded_total: a.succeeded_total.saturating_add(b.succeeded_total),
+        redirected_total: a.redirected_total.saturating_add(b.redirected_total),
+        client_errors_total: a.client_errors_total.saturating_add(b.client_errors_total),
+        server_errors_total: a.server_errors_total.saturating_add(b.server_errors_total),
+        own_answers_total: a.own_answers_total.saturating_add(b.own_answers_total),
+    })
 }
 
 /// The traffic of each port over all appliances. Connections are counted by port everywhere, or

@@ -97,6 +97,7 @@ fn for_healthd(service: &VirtualService, servers: impl Iterator<Item = RealServe
             min_connections: 0,
             max_connections: 0,
             admin_state: AdminState::Online,
+            pool: None,
             ..server
         })
         .collect();

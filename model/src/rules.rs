@@ -115,6 +115,19 @@ pub fn check_server(violations: &mut Violations, service: &VirtualService, serve
             violations.add("endpoint.address", "ADDRESS_FAMILY", what);
         }
     }
+    if let Some(pool) = &server.pool {
+        let routes = match &service.forwarding {
+            Forwarding::Layer7(layer7) => &layer7.routes[..],
+            Forwarding::Layer4(_) => &[],
+        };
+        if !routes.iter().any(|route| route.pool.as_ref() == Some(pool)) {
+            let what = format!(
+                "{pool} is in no route, so nobody would come here: add a route to it to layer7.routes, \
+                 or leave the pool out"
+            );
+            violations.add("pool", "NEEDS_ROUTE", what);
+        }
+    }
     if comes_back(listener, &server.endpoint) {
         let what = "is the virtual service's own: connections would come back for ever";
         violations.add("endpoint", "LOOP", what);

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::name::ServerName;
+use crate::name::{Id, ServerName};
 use crate::service::Endpoint;
 
 /// The configuration of one real server.
@@ -21,6 +21,8 @@ pub struct RealServer {
     /// At most this many connections at a time; 0: no limit.
     pub max_connections: u32,
     pub admin_state: AdminState,
+    /// Absent: it serves what no route sends to a pool.
+    pub pool: Option<Id>,
 }
 
 /// A server's share of the traffic, 0 to 256. A server of weight 0 gets no new clients.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::check::HealthCheck;
+use crate::http::{Http, Route};
 use crate::name::{Id, ServiceName};
 use crate::port::{Port, PortSet};
 
@@ -143,6 +144,8 @@ pub struct Layer7 {
     /// Write a line about each connection into the log when it ends.
     pub log_connections: bool,
     pub timeouts: Timeouts,
+    pub routes: Vec<Route>,
+    pub http: Http,
 }
 
 /// How TLS is spoken with clients.
@@ -218,6 +221,8 @@ impl Layer7 {
             close_on_failure: false,
             log_connections: false,
             timeouts: Timeouts::DEFAULT,
+            routes: Vec::new(),
+            http: Http::default(),
         }
     }
 

@@ -39,16 +39,18 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
             "the proxy listens on TCP only: use layer 4 forwarding for UDP",
         ),
         (
-            layer7.mode != Mode::Tcp,
+            !matches!(layer7.mode, Mode::Tcp | Mode::Http),
             "UNSUPPORTED_MODE",
             "layer7.mode",
-            "this proxy carries mode TCP only: use it, and the bytes pass unchanged",
+            "this proxy carries the modes TCP and HTTP only: use TCP, and the bytes pass unchanged",
         ),
         (
-            service.persistence.is_some_and(|given| given.key != PersistenceKey::SourceIp),
+            service.persistence.is_some_and(|given| {
+                !matches!(given.key, PersistenceKey::SourceIp | PersistenceKey::Cookie)
+            }),
             "UNSUPPORTED_PERSISTENCE",
             "persistence.key",
-            "this proxy knows clients by their source address only: use SOURCE_IP",
+            "this proxy knows clients by their source address or a cookie only: use one of these",
         ),
     ] {
         if refused {
@@ -56,6 +58,12 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
         }
     }
     Ok(layer7)
+}
+
+/// The threads that serve HTTP cannot be started.
+pub(super) fn no_threads(error: &std::io::Error) -> Refusal {
+    let message = format!("the kernel gives no threads for HTTP: {error}; free some memory");
+    refusal("OUT_OF_THREADS", "layer7.mode", &message)
 }
 
 /// TLS cannot be spoken so.

@@ -12,6 +12,7 @@ use rustix::event::epoll::EventFlags;
 use tracing::info;
 
 use crate::ending::Ending;
+use crate::http::Client;
 use crate::queue::Place;
 use crate::relay::{Carrier, End, Progress, Side};
 use crate::seat::Seat;
@@ -43,6 +44,8 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Lives,
+    /// It goes on elsewhere, as a client of HTTP.
+    Leaves,
     Ends(Ending),
 }
 
@@ -71,7 +74,8 @@ struct Record {
 }
 
 /// Counts a client in its service for as long as it is there.
-struct Guest(Arc<Service>);
+#[derive(Debug)]
+pub(crate) struct Guest(Arc<Service>);
 
 impl Connection {
     pub(super) fn new(
@@ -197,7 +201,14 @@ impl Connection {
             }
             Step::Connected(server_seen) => self.relay(server_seen, desk),
             Step::Failed(why) => Fate::Ends(why),
+            Step::Http => Fate::Leaves,
         }
+    }
+
+    /// What goes on elsewhere.
+    pub(super) fn into_client(self) -> Option<Client> {
+        let Stage::Setup(setup) = self.stage else { return None };
+        setup.into_client(self.guest)
     }
 
     fn relay(&mut self, server_seen: EventFlags, desk: &mut Desk) -> Fate {
@@ -267,6 +278,10 @@ impl Guest {
         service.counts.active.add(1);
         service.counts.accepted.add(1);
         Self(service)
+    }
+
+    pub(crate) fn service(&self) -> &Arc<Service> {
+        &self.0
     }
 }
 

@@ -7,7 +7,9 @@ use gantry_model::port::Port;
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io;
+use tokio::sync::Notify;
 
+use crate::http::Client;
 use crate::seat::Seat;
 use crate::service::Service;
 use crate::slab::Key;
@@ -16,7 +18,15 @@ use crate::slab::Key;
 pub(crate) struct Mailbox {
     /// Nothing once the worker has stopped.
     letters: Mutex<Option<Vec<Message>>>,
-    bell: OwnedFd,
+    bell: Bell,
+}
+
+#[derive(Debug)]
+enum Bell {
+    /// For a poller.
+    Event(OwnedFd),
+    /// For a task.
+    Task(Notify),
 }
 
 #[derive(Debug)]
@@ -29,6 +39,8 @@ pub(crate) enum Message {
     Recall(Key),
     /// The configuration of a service has changed in a way that may end connections.
     Review(Arc<Service>),
+    /// A client that speaks HTTP.
+    Client(Box<Client>),
     Stop,
 }
 
@@ -48,7 +60,16 @@ pub(crate) struct ListenerId(pub(crate) u64);
 impl Mailbox {
     pub(crate) fn new() -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { letters: Mutex::new(Some(Vec::new())), bell })
+        Ok(Self::with(Bell::Event(bell)))
+    }
+
+    /// For a thread that runs tasks: see [`Mailbox::rings`].
+    pub(crate) fn of_tasks() -> Self {
+        Self::with(Bell::Task(Notify::new()))
+    }
+
+    fn with(bell: Bell) -> Self {
+        Self { letters: Mutex::new(Some(Vec::new())), bell }
     }
 
     pub(crate) fn send(&self, message: Message) {
@@ -62,21 +83,40 @@ impl Mailbox {
         waiting.push(message);
         drop(letters);
         if was_empty {
-            io::write(&self.bell, &1_u64.to_ne_bytes()).expect("the bell takes 2^64 strokes");
+            match &self.bell {
+                Bell::Event(bell) => {
+                    io::write(bell, &1_u64.to_ne_bytes()).expect("the bell takes 2^64 strokes");
+                }
+                Bell::Task(bell) => bell.notify_one(),
+            }
         }
     }
 
-    pub(super) fn bell(&self) -> &OwnedFd {
-        &self.bell
+    /// What a poller hears; tasks have no such thing.
+    pub(super) fn bell(&self) -> Option<&OwnedFd> {
+        match &self.bell {
+            Bell::Event(bell) => Some(bell),
+            Bell::Task(_) => None,
+        }
     }
 
-    pub(super) fn take(&self) -> Vec<Message> {
+    /// Waits until there is mail.
+    pub(crate) async fn rings(&self) {
+        match &self.bell {
+            Bell::Event(_) => std::future::pending().await,
+            Bell::Task(bell) => bell.notified().await,
+        }
+    }
+
+    pub(crate) fn take(&self) -> Vec<Message> {
         // Nothing to read means that the bell was heard already.
-        let _ = io::read(&self.bell, &mut [0; 8]);
+        if let Bell::Event(bell) = &self.bell {
+            let _ = io::read(bell, &mut [0; 8]);
+        }
         self.letters.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let letters = self.letters.lock().take();
         drop(letters);
     }

@@ -21,6 +21,7 @@ use tracing::debug;
 
 use crate::deadline::after;
 use crate::ending::Ending;
+use crate::http::Client;
 use crate::proxy_header::{self, Ends, Header};
 use crate::queue::{Place, Ticket};
 use crate::relay::{Early, INTEREST, Pair, Patience, Secrets, Side};
@@ -31,7 +32,7 @@ use crate::socket;
 use crate::stats::Traffic;
 use crate::tls::Session;
 
-use super::{Desk, SERVER};
+use super::{Desk, Guest, SERVER};
 
 mod handshake;
 
@@ -63,6 +64,8 @@ pub(super) enum Step {
     Connected(EventFlags),
     /// The client has gone, or is to be reset.
     Failed(Ending),
+    /// The client speaks HTTP.
+    Http,
 }
 
 /// A pair of sockets, and what it takes to relay them.
@@ -172,6 +175,13 @@ impl Setup {
         };
         let secrets = Secrets { client: self.session, server: session };
         Some(Ready { pair, secrets, target, client_seen: self.client_seen, server_seen })
+    }
+
+    /// The client, as those want it who serve HTTP.
+    pub(super) fn into_client(mut self, guest: Guest) -> Option<Client> {
+        let socket = self.client.0.take()?;
+        let (peer, greeting, port) = (self.peer, self.greeting, self.port);
+        Some(Client { socket, peer, greeting, guest, port })
     }
 
     /// When something has to be done without an event.

@@ -35,7 +35,7 @@ fn service(mailbox: &Arc<Mailbox>) -> Arc<Service> {
 #[test]
 fn a_panic_ends_its_connection_only() {
     let mailbox = Arc::new(Mailbox::new().unwrap());
-    let mut worker = Worker::new(0, Arc::clone(&mailbox)).unwrap();
+    let mut worker = Worker::new(0, Arc::clone(&mailbox), Arc::new(Mailbox::of_tasks())).unwrap();
     let service = service(&mailbox);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut connect = || {

@@ -145,7 +145,7 @@ fn what_cannot_be_carried_out_is_refused_and_changes_nothing() {
         layer7(service).tcp.congestion_control = CongestionControl::new("nonesuch");
     });
     other("UNSUPPORTED_PERSISTENCE", "persistence.key", &|service| {
-        service.persistence = persistence(PersistenceKey::Cookie);
+        service.persistence = persistence(PersistenceKey::CallingAeTitle);
     });
     other("UNSUPPORTED_PROTOCOL", "listener.protocol", &|service| {
         service.listener.protocol = Protocol::Udp;

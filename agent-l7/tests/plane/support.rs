@@ -135,6 +135,7 @@ pub(crate) fn server(service: &str, id: &str, at: SocketAddr) -> RealServer {
         min_connections: 0,
         max_connections: 0,
         admin_state: AdminState::Online,
+        pool: None,
     }
 }
 

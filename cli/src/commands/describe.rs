@@ -74,6 +74,7 @@ async fn service(name: String, session: &Session) -> Result<String> {
     rejections(&mut text, &status.rejections);
     findings(&mut text, &status.findings);
     ports(&mut text, &status.ports);
+    http(&mut text, status.http.as_ref());
     text.push_str("\nReal servers:\n");
     for server in &servers {
         let _ = writeln!(text, "  {}", server_line(server, now));
@@ -253,6 +254,21 @@ fn ports(text: &mut String, ports: &[v1::PortStatus]) {
         };
         let (packets, bytes) = (one.received_packets_total, look::bytes(one.received_bytes_total));
         let _ = writeln!(text, "  {:12} {connections}{packets} packets, {bytes}", one.port);
+    }
+}
+
+/// Requests since the agents started, and their answers.
+fn http(text: &mut String, http: Option<&v1::HttpStatistics>) {
+    let Some(http) = http else { return };
+    let _ = writeln!(text, "\nRequests of HTTP: {}", http.requests_total);
+    for (what, count) in [
+        ("succeeded", http.succeeded_total),
+        ("redirected", http.redirected_total),
+        ("client's fault", http.client_errors_total),
+        ("server's fault", http.server_errors_total),
+        ("answered here", http.own_answers_total),
+    ] {
+        let _ = writeln!(text, "  {what:14} {count}");
     }
 }
 

@@ -6,10 +6,11 @@
 use std::net::IpAddr;
 
 use crate::check::{HealthCheck, Mllp, Probe};
+use crate::http::Http;
 use crate::port::Port;
 use crate::service::{
-    Endpoint, Forwarding, Layer4, Listener, Method, PersistenceKey, Protocol, Scheduler, Strategy,
-    VirtualService,
+    Endpoint, Forwarding, Layer4, Layer7, Listener, Method, Mode, PersistenceKey, Protocol,
+    Scheduler, Strategy, VirtualService,
 };
 use crate::violation::Violations;
 
@@ -52,7 +53,43 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
                     To pass TLS through untouched, leave both out";
         violations.add("layer7.reencrypt", "NEEDS_CERTIFICATE", what);
     }
+    if let Forwarding::Layer7(layer7) = &service.forwarding {
+        violations.within("layer7", |violations| check_http(violations, layer7));
+        let remembers = service.persistence.is_some_and(|kept| kept.key != PersistenceKey::Cookie);
+        if remembers && !layer7.routes.is_empty() {
+            let what = "keeps a client on one real server, and layer7.routes send it to several \
+                        pools: use COOKIE, or a virtual service for each pool";
+            violations.add("persistence.key", "EXCLUDES_ROUTES", what);
+        }
+    }
     violations.within("health_check", |violations| check_probe(violations, &service.check));
+}
+
+fn check_http(violations: &mut Violations, layer7: &Layer7) {
+    if layer7.mode != Mode::Http && layer7.http != Http::default() {
+        let what = "is for mode HTTP_MODE only: choose it, or leave this out";
+        violations.add("http", "NEEDS_HTTP_MODE", what);
+    }
+    if layer7.mode == Mode::Http && layer7.http.redirect_to_https && layer7.tls.is_some() {
+        let what = "answers requests without TLS, and all come with it here: leave it out, and make a \
+                    virtual service at port 80 for it";
+        violations.add("http.redirect_to_https", "EXCLUDES_CERTIFICATE", what);
+    }
+    for (at, route) in layer7.routes.iter().enumerate() {
+        let field = format!("routes[{at}]");
+        match layer7.mode {
+            Mode::Http => {}
+            Mode::Tcp if route.path_prefixes.is_empty() => {}
+            Mode::Tcp => {
+                let what = "are for mode HTTP_MODE only: of TLS that passes only the host is seen";
+                violations.add(&format!("{field}.path_prefixes"), "NEEDS_HTTP_MODE", what);
+            }
+            Mode::Dicom | Mode::Mllp => {
+                let what = "are for the modes HTTP_MODE and TCP_MODE only: leave them out";
+                violations.add(&field, "NEEDS_OTHER_MODE", what);
+            }
+        }
+    }
 }
 
 fn check_layer4(violations: &mut Violations, service: &VirtualService, layer4: &Layer4) {

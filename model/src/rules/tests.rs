@@ -325,3 +325,41 @@ fn labels_of_services_are_their_own() {
     assert_eq!(conflicts_of(&services, &["a", "b"]).len(), 1);
     assert_eq!(conflicts_of(&services, &[]), [""; 0]);
 }
+
+#[test]
+fn pools_have_routes_and_routes_a_mode_that_sees_them() {
+    let route = |paths: &[&str]| pb::layer7::Route {
+        hosts: vec!["viewer.example".to_owned()],
+        path_prefixes: paths.iter().map(|&path| path.to_owned()).collect(),
+        pool: "viewer".to_owned(),
+    };
+    let with = |mode: pb::layer7::Mode, route: pb::layer7::Route| {
+        let layer7 = pb::Layer7 { mode: mode.into(), routes: vec![route], ..pb::Layer7::default() };
+        service("x", "10.0.0.1", &["443"], Wire::Layer7(layer7))
+    };
+    let routed = with(pb::layer7::Mode::TcpMode, route(&[]));
+    let pooled =
+        |pool: &str| RealServer { pool: pool.parse().ok(), ..server("a", "10.0.0.9", 443) };
+    assert_eq!(found(&routed, &[pooled("viewer"), server("b", "10.0.0.8", 443)]), [""; 0]);
+    assert_eq!(found(&routed, &[pooled("other")]), ["real_servers[0].pool NEEDS_ROUTE"]);
+    let told = |service: &VirtualService| {
+        let mut violations = Violations::new();
+        check_service(&mut violations, service);
+        let found = violations.into_found();
+        found.into_iter().map(|v| format!("{} {}", v.field, v.reason)).collect::<Vec<_>>()
+    };
+    let paths = route(&["/a"]);
+    assert_eq!(told(&with(pb::layer7::Mode::HttpMode, paths.clone())), [""; 0]);
+    assert_eq!(
+        told(&with(pb::layer7::Mode::TcpMode, paths)),
+        ["layer7.routes[0].path_prefixes NEEDS_HTTP_MODE"]
+    );
+    assert_eq!(
+        told(&with(pb::layer7::Mode::MllpMode, route(&[]))),
+        ["layer7.routes[0] NEEDS_OTHER_MODE"]
+    );
+    let http = pb::layer7::Http { trust_forwarded: true, ..Default::default() };
+    let layer7 = pb::Layer7 { http: Some(http), ..Default::default() };
+    let plain = service("x", "10.0.0.1", &["80"], Wire::Layer7(layer7));
+    assert_eq!(told(&plain), ["layer7.http NEEDS_HTTP_MODE"]);
+}

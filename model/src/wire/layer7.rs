@@ -1,12 +1,15 @@
 //! Forwarding through the proxy.
 
+mod http;
 mod tls;
 
 use std::time::Duration;
 
 use gantry_proto::v1 as pb;
 
+pub(super) use self::http::pool;
 use super::{choice, duration, duration_message};
+use crate::http::Http;
 use crate::service::{Algorithm, CongestionControl, Layer7, Mode, ProxyVersion, Tcp, Timeouts};
 use crate::violation::Violations;
 
@@ -44,7 +47,20 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
         close_on_failure: message.close_on_failure,
         log_connections: message.log_connections,
         timeouts: timeouts(violations, message),
+        routes: http::routes(violations, &message.routes)?,
+        http: match &message.http {
+            None => Http::default(),
+            Some(given) => violations.within("http", |violations| http::http(violations, given))?,
+        },
     })
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let label = |label: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(fits) && !label.starts_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 fn proxy_version(
@@ -144,5 +160,7 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         algorithm: algorithm.into(),
         connect_timeout: Some(duration_message(layer7.timeouts.connect)),
         queue_timeout: Some(duration_message(layer7.timeouts.queue)),
+        routes: layer7.routes.iter().map(http::route_message).collect(),
+        http: http::http_message(&layer7.http),
     }
 }

@@ -3,8 +3,9 @@
 use gantry_proto::v1 as pb;
 use pb::real_server::AdminState as Admin;
 
+use super::layer7::pool;
 use super::{choice, endpoint, endpoint_message, label, number, timestamp, timestamp_message};
-use crate::name::ServerName;
+use crate::name::{Id, ServerName};
 use crate::server::{AdminState, RealServer, Weight};
 use crate::violation::Violations;
 
@@ -27,6 +28,7 @@ pub fn real_server(
     let priority = number(violations, "priority", message.priority, u32::from(u16::MAX));
     let (min_connections, max_connections) = limits(violations, message);
     let admin_state = admin_state(violations, message);
+    let pool = pool(violations, &message.pool);
     Some(RealServer {
         name,
         label,
@@ -36,6 +38,7 @@ pub fn real_server(
         min_connections,
         max_connections,
         admin_state: admin_state?,
+        pool: pool?,
     })
 }
 
@@ -56,6 +59,7 @@ pub fn real_server_message(server: &RealServer) -> pb::RealServer {
         max_connections: i32::try_from(server.max_connections).unwrap_or(i32::MAX),
         admin_state: admin_state.into(),
         halt_time,
+        pool: server.pool.as_ref().map(Id::to_string).unwrap_or_default(),
         ..Default::default()
     }
 }

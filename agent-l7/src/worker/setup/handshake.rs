@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use gantry_model::service::Mode;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use tracing::{debug, warn};
@@ -21,6 +22,9 @@ const SHAKING: Duration = Duration::from_secs(10);
 impl Setup {
     /// Looks for a server, once the client has agreed on keys where it must.
     pub(super) fn meet(&mut self, place: Place, desk: &mut Desk) -> Step {
+        if self.service.routing().layer7.mode == Mode::Http {
+            return Step::Http;
+        }
         let Some(tls) = self.service.routing().secrecy.clients.clone() else {
             return self.choose(place, desk);
         };

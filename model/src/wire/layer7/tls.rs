@@ -3,7 +3,7 @@
 use gantry_proto::v1 as pb;
 use pb::layer7::tls::{ClientCertificates as Asked, Version};
 
-use super::choice;
+use super::{choice, is_dns_name};
 use crate::name::{CertificateName, Id};
 use crate::service::{ClientCertificates, ServerTls, Tls, TlsVersion};
 use crate::violation::Violations;
@@ -116,11 +116,7 @@ fn server_name(violations: &mut Violations, name: &str) -> Option<Option<String>
     if name.is_empty() {
         return Some(None);
     }
-    let label = |label: &str| {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        (1..=63).contains(&label.len()) && label.bytes().all(fits) && !label.starts_with('-')
-    };
-    if name.len() > 253 || !name.split('.').all(label) {
+    if !is_dns_name(name) {
         let what = "is no DNS name: use one such as pacs.example.org, without a dot at its end";
         violations.add("server_name", "INVALID_NAME", what);
         return None;

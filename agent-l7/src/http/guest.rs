@@ -1,0 +1,290 @@
+//! A client's connection, which carries one request after the other, or many at a time.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gantry_model::port::Port;
+use gantry_model::service::Layer7;
+use gantry_runtime::clock;
+use hyper::header::HeaderValue;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, info};
+
+use crate::proxy_header::Ends;
+use crate::service::Service;
+use crate::worker::Guest;
+
+use super::body::Carried;
+use super::desk::Desk;
+use super::head::Introduction;
+use super::leash::Held;
+use super::{Client, answer};
+
+/// How long a client may take to agree on keys.
+const SHAKING: Duration = Duration::from_secs(10);
+/// Longer than any request takes.
+const BUSY: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Requests that one client may have under way on a connection of HTTP/2.
+const STREAMS: u32 = 128;
+/// How connections of HTTP/2 begin, in part (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI ";
+const H2: &[u8] = b"h2";
+
+/// Who sends requests, as all of its requests see it.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) desk: Rc<Desk>,
+    pub(super) service: Arc<Service>,
+    /// Both ends of its connection, as it sees them.
+    pub(super) ends: Ends,
+    /// What a proxy in front adds to them.
+    pub(super) additions: Vec<u8>,
+    pub(super) port: Port,
+    pub(super) is_secure: bool,
+    /// One request at a time.
+    pub(super) is_serial: bool,
+    pub(super) introduction: Introduction,
+    pub(super) held: Held,
+    /// Requests under way.
+    busy: Cell<usize>,
+    _guest: Guest,
+}
+
+/// A request under way: from its head to the last byte of its response.
+#[derive(Debug)]
+pub(super) struct Busy {
+    caller: Rc<Caller>,
+    request_timeout: Duration,
+    /// What the log is to be told in the end.
+    record: Option<Box<Record>>,
+}
+
+/// A request that the log is told of.
+#[derive(Debug)]
+struct Record {
+    id: HeaderValue,
+    began: Instant,
+    server: RefCell<String>,
+    status: Cell<u16>,
+    from_client: RefCell<Rc<Carried>>,
+    to_client: Cell<u64>,
+    why: RefCell<String>,
+}
+
+/// Takes a client in.
+pub(super) fn welcome(desk: &Rc<Desk>, client: Client) {
+    let desk = Rc::clone(desk);
+    tokio::task::spawn_local(async move {
+        let service = client.guest.service().name.clone();
+        if let Err(error) = meet(desk, client).await {
+            debug!(%service, %error, "a client's connection ended");
+        }
+    });
+}
+
+async fn meet(desk: Rc<Desk>, client: Client) -> io::Result<()> {
+    let service = Arc::clone(client.guest.service());
+    let routing = service.routing();
+    let stream = TcpStream::from_std(StdStream::from(client.socket))?;
+    let held = desk.leashes.hold(&service, None, SHAKING);
+    let request_timeout = routing.layer7.http.request_timeout;
+    let seen = Ends { client: client.peer, listener: stream.local_addr()? };
+    let (told, additions) = match client.greeting {
+        Some(greeting) => (greeting.ends, greeting.additions),
+        None => (None, Vec::new()),
+    };
+    let ends = told.unwrap_or(seen);
+    let tls = routing.secrecy.clients.clone();
+    let caller = move |held: Held, is_secure, is_serial| {
+        held.expect(request_timeout);
+        Rc::new(Caller {
+            desk,
+            service,
+            ends,
+            additions,
+            port: client.port,
+            is_secure,
+            is_serial,
+            introduction: Introduction::new(ends.client, is_secure),
+            held,
+            busy: Cell::new(0),
+            _guest: client.guest,
+        })
+    };
+    let longest = routing.layer7.http.longest_head;
+    drop(routing);
+    match tls {
+        None => {
+            held.expect(request_timeout);
+            let is_serial = tokio::select! {
+                begins = begins_with(&stream, PREFACE) => !begins?,
+                _ = held.cut() => return Ok(()),
+            };
+            converse(stream, caller(held, false, is_serial), longest).await
+        }
+        Some(tls) => {
+            let secured = tokio::select! {
+                secured = shake(stream, tls.config) => secured,
+                _ = held.cut() => Err(io::ErrorKind::TimedOut.into()),
+            };
+            match secured {
+                Ok((stream, is_serial)) => {
+                    converse(stream, caller(held, true, is_serial), longest).await
+                }
+                Err(error) => {
+                    client_unshaken(&held);
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+fn client_unshaken(held: &Held) {
+    held.service().counts.unshaken.add(1);
+}
+
+/// Agrees on keys; gives whether requests come one at a time as well.
+async fn shake(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, bool)> {
+    let secured = TlsAcceptor::from(config).accept(stream).await?;
+    let is_serial = secured.get_ref().1.alpn_protocol() != Some(H2);
+    Ok((secured, is_serial))
+}
+
+/// Whether the first that is heard of `stream` is this. Nothing is taken from it.
+async fn begins_with(stream: &TcpStream, beginning: &[u8]) -> io::Result<bool> {
+    let mut heard = [0; 4];
+    let length = stream.peek(&mut heard).await?;
+    Ok(length > 0 && heard[..length] == beginning[..length.min(beginning.len())] && length >= 3)
+}
+
+async fn converse<S>(stream: S, caller: Rc<Caller>, longest_head: u32) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(stream);
+    let of = Rc::clone(&caller);
+    let answer = service_fn(move |request| {
+        let caller = Rc::clone(&of);
+        async move { Ok::<_, Infallible>(answer::answer(caller, request).await) }
+    });
+    let done = if caller.is_serial {
+        let longest = usize::try_from(longest_head).unwrap_or(usize::MAX);
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_header_size(longest)
+            .max_buf_size(longest)
+            .serve_connection(io, answer)
+            .with_upgrades();
+        tokio::select! {
+            done = connection => done,
+            _ = caller.held.cut() => Ok(()),
+        }
+    } else {
+        let connection = http2::Builder::new(Here)
+            .max_header_list_size(longest_head)
+            .max_concurrent_streams(STREAMS)
+            .serve_connection(io, answer);
+        tokio::select! {
+            done = connection => done,
+            _ = caller.held.cut() => Ok(()),
+        }
+    };
+    done.map_err(io::Error::other)
+}
+
+/// Has what a connection of HTTP/2 spawns run on its own thread.
+#[derive(Clone, Copy, Debug)]
+struct Here;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Here {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+impl Busy {
+    pub(super) fn begin(caller: &Rc<Caller>, layer7: &Layer7, id: &HeaderValue) -> Self {
+        caller.busy.set(caller.busy.get() + 1);
+        // From here on the request's own leash counts.
+        caller.held.rope().heard(BUSY);
+        let record = layer7.log_connections.then(|| {
+            Box::new(Record {
+                id: id.clone(),
+                began: clock::monotonic(),
+                server: RefCell::new("none".to_owned()),
+                status: Cell::new(0),
+                from_client: RefCell::default(),
+                to_client: Cell::new(0),
+                why: RefCell::new("it was not answered".to_owned()),
+            })
+        });
+        let request_timeout = layer7.http.request_timeout;
+        Self { caller: Rc::clone(caller), request_timeout, record }
+    }
+
+    /// Which server gets it.
+    pub(super) fn goes_to(&self, server: &str, from_client: &Rc<Carried>) {
+        if let Some(record) = &self.record {
+            server.clone_into(&mut record.server.borrow_mut());
+            *record.from_client.borrow_mut() = Rc::clone(from_client);
+        }
+    }
+
+    /// The head of the answer, and what there is to say of it.
+    pub(super) fn answered(&self, status: u16, why: &str) {
+        if let Some(record) = &self.record {
+            record.status.set(status);
+            why.clone_into(&mut record.why.borrow_mut());
+        }
+    }
+
+    /// Bytes of the answer's body.
+    pub(super) fn carried(&self, bytes: u64) {
+        if let Some(record) = &self.record {
+            record.to_client.set(record.to_client.get() + bytes);
+        }
+    }
+
+    /// The answer ended before its time.
+    pub(super) fn broke_off(&self, why: &str) {
+        if let Some(record) = &self.record {
+            why.clone_into(&mut record.why.borrow_mut());
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let caller = &self.caller;
+        caller.busy.set(caller.busy.get() - 1);
+        if caller.busy.get() == 0 {
+            caller.held.expect(self.request_timeout);
+        }
+        let Some(record) = &self.record else { return };
+        let seconds = (clock::monotonic() - record.began).as_secs_f64();
+        let (service, client) = (&caller.service.name, SocketAddr::to_string(&caller.ends.client));
+        info!(
+            %service, client, server = %record.server.borrow(), status = record.status.get(),
+            from_client = record.from_client.borrow().bytes.get(),
+            to_client = record.to_client.get(), seconds,
+            id = record.id.to_str().unwrap_or_default(), why = %record.why.borrow(),
+            "request answered"
+        );
+    }
+}
