@@ -26,10 +26,14 @@ use crate::tls::Secrecy;
 use crate::worker::{Mailbox, Message, Worker};
 
 use listeners::{Claims, Listeners};
+use moving::Elsewhere;
 
 pub use refusal::Refusal;
 
+pub(crate) use moving::{Still, Told};
+
 mod listeners;
+mod moving;
 mod refusal;
 
 /// How a plane is built.
@@ -49,6 +53,10 @@ pub struct Plane {
     next_serial: u64,
     mailboxes: Arc<[Arc<Mailbox>]>,
     threads: Vec<JoinHandle<()>>,
+    /// Workers that have not begun yet.
+    waiting: Vec<Worker>,
+    /// A successor has taken over: nothing new is put in force.
+    retired: bool,
 }
 
 /// Why a plane did not start.
@@ -69,6 +77,7 @@ struct Deployed {
     leaving: Vec<Arc<Server>>,
     /// The traffic of those that have left.
     left: TrafficSample,
+    elsewhere: Elsewhere,
 }
 
 impl Settings {
@@ -80,6 +89,14 @@ impl Settings {
 
 impl Plane {
     pub fn start(settings: Settings) -> Result<Self, PlaneError> {
+        let mut plane = Self::prepare(settings)?;
+        plane.begin()?;
+        Ok(plane)
+    }
+
+    /// A plane whose workers wait for [`Self::begin`]: services can be put in force, and nobody is
+    /// accepted.
+    pub(crate) fn prepare(settings: Settings) -> Result<Self, PlaneError> {
         let count = settings.workers.get();
         let mailboxes: Result<Arc<[_]>, _> =
             (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
@@ -91,13 +108,23 @@ impl Plane {
             next_serial: 0,
             mailboxes: Arc::clone(&mailboxes),
             threads: Vec::with_capacity(count),
+            waiting: Vec::with_capacity(count),
+            retired: false,
         };
         for (at, mailbox) in mailboxes.iter().enumerate() {
             let worker = Worker::new(at, Arc::clone(mailbox))
                 .map_err(|error| PlaneError::OpenWorker(error.into()))?;
-            plane.threads.push(start_thread(at, worker).map_err(PlaneError::StartThread)?);
+            plane.waiting.push(worker);
         }
         Ok(plane)
+    }
+
+    /// Lets the workers begin.
+    pub(crate) fn begin(&mut self) -> Result<(), PlaneError> {
+        for (at, worker) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
+            self.threads.push(start_thread(at, worker).map_err(PlaneError::StartThread)?);
+        }
+        Ok(())
     }
 
     /// Puts one virtual service in force, new or changed, with all of its real servers and the
@@ -108,6 +135,9 @@ impl Plane {
         servers: Vec<Arc<RealServer>>,
         key_pairs: Vec<KeyPair>,
     ) -> Result<(), Refusal> {
+        if self.retired {
+            return Err(refusal::retired());
+        }
         let layer7 = refusal::check(&service)?;
         let before = self.services.get(&service.name);
         let secrecy = before.map(|deployed| deployed.service.routing().secrecy.clone());
@@ -134,6 +164,9 @@ impl Plane {
 
     /// Takes a service out of force: it listens no more, and its connections are reset.
     pub fn remove(&mut self, name: &ServiceName) {
+        if self.retired {
+            return;
+        }
         let Some(mut deployed) = self.services.remove(name) else { return };
         deployed.service.set_closed(true);
         deployed.listeners.close(&mut self.claims, &self.mailboxes);
@@ -185,6 +218,7 @@ impl Plane {
             listeners: Listeners::default(),
             leaving: Vec::new(),
             left: TrafficSample::default(),
+            elsewhere: Elsewhere::default(),
         }
     }
 

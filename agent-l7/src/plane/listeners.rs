@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use gantry_model::name::ServiceName;
@@ -35,6 +35,8 @@ pub(super) struct Listeners {
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     spots: HashMap<Spot, ServiceName>,
+    /// Sockets from the process before, for whoever is put there.
+    inherited: HashMap<Spot, Vec<OwnedFd>>,
     next_id: u64,
 }
 
@@ -50,6 +52,7 @@ pub(super) struct Opened {
 struct Open {
     id: ListenerId,
     socket: Arc<OwnedFd>,
+    worker: usize,
 }
 
 /// Opens what `service` needs beyond what it has.
@@ -73,7 +76,9 @@ pub(super) fn open(
         if let Some(holder) = claims.spots.get(spot) {
             return Err(taken(at, holder));
         }
-        let sockets = bind(at, tcp, workers).map_err(|error| cannot_listen(at, error))?;
+        let inherited = claims.inherited.get(spot).map_or(0, Vec::len);
+        let sockets =
+            bind(at, tcp, (workers, inherited)).map_err(|error| cannot_listen(at, error))?;
         new.push((*spot, sockets));
     }
     for (spot, sockets) in &new {
@@ -83,14 +88,21 @@ pub(super) fn open(
     Ok(Opened { wanted, new })
 }
 
-fn bind(at: SocketAddr, tcp: &Tcp, workers: usize) -> Result<Vec<OwnedFd>, Errno> {
-    socket::claim(at)?;
+/// What is missing until each worker has a socket.
+fn bind(
+    at: SocketAddr,
+    tcp: &Tcp,
+    (workers, inherited): (usize, usize),
+) -> Result<Vec<OwnedFd>, Errno> {
+    if inherited == 0 {
+        socket::claim(at)?;
+    }
     let bound = || {
         let socket = socket::bound(at)?;
         socket::treat(&socket, tcp)?;
         Ok(socket)
     };
-    (0..workers).map(|_| bound()).collect()
+    (inherited..workers).map(|_| bound()).collect()
 }
 
 impl Listeners {
@@ -105,17 +117,17 @@ impl Listeners {
         self.treat(&service.routing().layer7.tcp);
         for (spot, sockets) in opened.new {
             claims.spots.insert(spot, service.name.clone());
-            let hand_over = |(socket, worker): (OwnedFd, &Arc<Mailbox>)| {
-                let (id, socket) = (claims.next_id(), Arc::new(socket));
-                worker.send(Message::Listen(Listening {
-                    id,
-                    socket: Arc::clone(&socket),
-                    service: Arc::clone(service),
-                    port: spot.1,
-                }));
-                Open { id, socket }
-            };
-            self.open.insert(spot, sockets.into_iter().zip(workers).map(hand_over).collect());
+            let inherited = claims.inherited.remove(&spot).unwrap_or_default();
+            treat(&inherited, &self.tcp);
+            let sockets = inherited.into_iter().chain(sockets).enumerate();
+            let open = sockets.map(|(at, socket)| Open {
+                id: claims.next_id(),
+                socket: Arc::new(socket),
+                worker: at % workers.len(),
+            });
+            let open: Vec<Open> = open.collect();
+            open.iter().for_each(|one| one.listen(spot.1, service, workers));
+            self.open.insert(spot, open);
         }
         let unwanted = |spot: &&Spot| !opened.wanted.contains(spot);
         for spot in self.open.keys().filter(unwanted).copied().collect::<Vec<_>>() {
@@ -128,11 +140,7 @@ impl Listeners {
         if *tcp == self.tcp {
             return;
         }
-        for open in self.open.values().flatten() {
-            if let Err(error) = socket::treat_anew(&open.socket, tcp) {
-                warn!(%error, "a listener keeps its former TCP settings");
-            }
-        }
+        treat(self.open.values().flatten().map(|open| &*open.socket), tcp);
         self.tcp = tcp.clone();
     }
 
@@ -145,14 +153,65 @@ impl Listeners {
     /// Closes at once, so that the spot is free for the next service, and tells the workers.
     fn close_spot(&mut self, spot: Spot, claims: &mut Claims, workers: &[Arc<Mailbox>]) {
         claims.spots.remove(&spot);
-        for (open, worker) in self.open.remove(&spot).into_iter().flatten().zip(workers) {
+        for open in self.open.remove(&spot).into_iter().flatten() {
             socket::stop_listening(&open.socket);
-            worker.send(Message::Unlisten(open.id));
+            workers[open.worker].send(Message::Unlisten(open.id));
+        }
+    }
+
+    /// Where this listens, with all the sockets of each place.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (SocketAddr, Vec<BorrowedFd<'_>>)> {
+        self.open.iter().map(|((address, port), open)| {
+            let sockets = open.iter().map(|open| open.socket.as_fd()).collect();
+            (SocketAddr::new(*address, port.get()), sockets)
+        })
+    }
+
+    /// The workers have stopped listening, and begin again.
+    pub(super) fn listen_again(&self, service: &Arc<Service>, workers: &[Arc<Mailbox>]) {
+        for ((_, port), open) in &self.open {
+            open.iter().for_each(|open| open.listen(*port, service, workers));
+        }
+    }
+
+    /// Another process listens now, with these same sockets.
+    pub(super) fn leave(&mut self) {
+        self.open.clear();
+    }
+}
+
+impl Open {
+    fn listen(&self, port: Port, service: &Arc<Service>, workers: &[Arc<Mailbox>]) {
+        workers[self.worker].send(Message::Listen(Listening {
+            id: self.id,
+            socket: Arc::clone(&self.socket),
+            service: Arc::clone(service),
+            port,
+        }));
+    }
+}
+
+/// Those that were treated in another way before.
+fn treat<'a>(sockets: impl IntoIterator<Item = &'a OwnedFd>, tcp: &Tcp) {
+    for socket in sockets {
+        if let Err(error) = socket::treat_anew(socket, tcp) {
+            warn!(%error, "a listener keeps its former TCP settings");
         }
     }
 }
 
 impl Claims {
+    pub(super) fn inherit(&mut self, at: SocketAddr, sockets: Vec<OwnedFd>) {
+        if let Some(port) = Port::new(at.port()) {
+            self.inherited.insert((at.ip(), port), sockets);
+        }
+    }
+
+    /// Nobody was put there.
+    pub(super) fn forget_inherited(&mut self) {
+        self.inherited.clear();
+    }
+
     fn next_id(&mut self) -> ListenerId {
         self.next_id += 1;
         ListenerId(self.next_id)

@@ -22,6 +22,10 @@ use crate::slab::Key;
 use super::setup::{Setup, Step, Target};
 use super::{Desk, Listening};
 
+pub(crate) use moving::{Arrival, Frozen};
+
+mod moving;
+
 pub(super) struct Connection {
     key: Key,
     /// What the log is to be told in the end.
@@ -65,13 +69,15 @@ enum Debt {
 }
 
 /// A connection that the log is told of.
+#[derive(Debug)]
 struct Record {
     peer: SocketAddr,
     since: Instant,
 }
 
 /// Counts a client in its service for as long as it is there.
-struct Guest(Arc<Service>);
+#[derive(Debug)]
+pub(crate) struct Guest(Arc<Service>);
 
 impl Connection {
     pub(super) fn new(
@@ -264,8 +270,13 @@ impl Connection {
 
 impl Guest {
     fn new(service: Arc<Service>) -> Self {
-        service.counts.active.add(1);
         service.counts.accepted.add(1);
+        Self::once_more(service)
+    }
+
+    /// One that was accepted before, by another process.
+    pub(crate) fn once_more(service: Arc<Service>) -> Self {
+        service.counts.active.add(1);
         Self(service)
     }
 }

@@ -1,7 +1,7 @@
 //! How other threads speak to a worker: messages in order, and a bell that its poller hears.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use gantry_model::port::Port;
 use parking_lot::Mutex;
@@ -11,6 +11,8 @@ use rustix::io;
 use crate::seat::Seat;
 use crate::service::Service;
 use crate::slab::Key;
+
+use super::{Arrival, Frozen};
 
 #[derive(Debug)]
 pub(crate) struct Mailbox {
@@ -29,6 +31,12 @@ pub(crate) enum Message {
     Recall(Key),
     /// The configuration of a service has changed in a way that may end connections.
     Review(Arc<Service>),
+    /// Listen no more, and give away all connections that may move.
+    Freeze(mpsc::Sender<Vec<Frozen>>),
+    /// Go on with those.
+    Thaw(Vec<Frozen>),
+    /// A connection from another process.
+    Arrive(Box<Arrival>),
     Stop,
 }
 

@@ -33,7 +33,10 @@ use crate::tls::Session;
 
 use super::{Desk, SERVER};
 
+pub(super) use moving::Moved;
+
 mod handshake;
+mod moving;
 
 pub(super) struct Setup {
     service: Arc<Service>,
@@ -75,6 +78,7 @@ pub(super) struct Ready {
 }
 
 /// What a client is connected to.
+#[derive(Debug)]
 pub(super) enum Target {
     Server(Seat),
     Fallback,
@@ -501,7 +505,7 @@ impl Target {
         }
     }
 
-    fn traffic<'a>(&'a self, service: &'a Service) -> &'a Arc<Traffic> {
+    pub(super) fn traffic<'a>(&'a self, service: &'a Service) -> &'a Arc<Traffic> {
         match self {
             Self::Server(seat) => &seat.server.traffic,
             Self::Fallback => &service.fallback,

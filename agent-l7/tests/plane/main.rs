@@ -11,3 +11,4 @@ mod setup;
 mod support;
 mod tls;
 mod told;
+mod upgrade;

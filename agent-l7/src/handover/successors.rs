@@ -1,0 +1,53 @@
+//! Where a process waits for its successor.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tracing::warn;
+
+use super::{ChannelError, Successor, socket};
+
+#[derive(Debug)]
+pub struct Successors(UnixListener);
+
+impl Successors {
+    /// Takes the place of the process before, if there was one. Only this user may come.
+    pub fn await_in(state: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(state)?;
+        let (place, fresh) = (socket(state), state.join("hand-over.new"));
+        let _ = std::fs::remove_file(&fresh);
+        let listener = UnixListener::bind(&fresh)?;
+        std::fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
+        std::fs::rename(&fresh, &place)?;
+        Ok(Self(listener))
+    }
+
+    /// The next that comes. Cancel safe, but for one that is just introducing itself: it is lost.
+    pub async fn next(&self) -> Successor {
+        loop {
+            match self.meet().await {
+                Ok(successor) => return successor,
+                Err(error) => {
+                    warn!(%error, "somebody else than a successor has come");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// The next that comes in so much time.
+    pub async fn within(&self, time: Duration) -> Option<Successor> {
+        tokio::time::timeout(time, self.next()).await.ok()
+    }
+
+    async fn meet(&self) -> Result<Successor, ChannelError> {
+        let (stream, _) = self.0.accept().await?;
+        let stream = stream.into_std()?;
+        let met = tokio::task::spawn_blocking(|| Successor::meet(stream)).await;
+        met.unwrap_or(Err(ChannelError::OutOfOrder))
+    }
+}
