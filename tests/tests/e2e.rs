@@ -3,7 +3,8 @@
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
 //! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process,
 //! `identity_*` how certificates change while all goes on, `page_*` what the System Overview page
-//! shows, `protocol_*` what a medical protocol sees, `proxy_*` what other proxies do.
+//! shows, `protocol_*` what a medical protocol sees, `proxy_*` what other proxies do, `upgrade_*` what a new
+//! version of a process takes over.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -67,3 +68,5 @@ mod page_overview;
 mod protocol_dicom;
 #[path = "e2e/proxy_header.rs"]
 mod proxy_header;
+#[path = "e2e/upgrade.rs"]
+mod upgrade;
