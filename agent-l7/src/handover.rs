@@ -21,12 +21,14 @@ use format::{All, Connection, Go, Hello, Listener, NEWEST, OLDEST, Offer, Ready,
 
 pub use channel::ChannelError;
 pub use former::Former;
+pub use reader::Reader;
 pub use successors::Successors;
 
 mod channel;
 mod difference;
 pub(crate) mod format;
 mod former;
+mod reader;
 mod successors;
 
 /// A process that wants to take over.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use clap::Parser;
-use gantry_agent_l7::handover::{self, Former, Heir, Loan, Successor, Successors};
+use gantry_agent_l7::handover::{self, Former, Heir, Loan, Reader, Successor, Successors};
 use gantry_agent_l7::keeper;
 use gantry_agent_l7::plane::{Plane, Settings};
 use gantry_agent_l7::steer::{self, Door};
@@ -80,14 +80,13 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
             .name("former".to_owned())
             .spawn(move || former.follow(&door))?;
     }
-    let successors = Successors::await_in(&options.agent.state)?;
+    let successors = Successors::await_in(&options.agent.state);
     loop {
         let (ended, mut successor) = carry(&options, &door, &successors, &mut terminate).await?;
         let asked = ended == Ended::Stopped && successor.is_none();
         loop {
             if let Some(wait) = outlive.filter(|_| asked) {
-                info!(?wait, "waiting for a successor");
-                successor = successors.within(wait).await;
+                successor = wait_for(&successors, wait, &mut terminate).await;
             }
             let Some(successor) = successor.take() else { return Ok(ended) };
             match hand_over(successor, &door).await {
@@ -186,13 +185,30 @@ async fn carry(
     }
 }
 
+/// Waits for a successor, until the time is up or somebody insists.
+async fn wait_for(
+    successors: &Successors,
+    wait: Duration,
+    terminate: &mut Signal,
+) -> Option<Successor> {
+    info!(?wait, "waiting for a successor");
+    // The signal that asked for the end may have been seen by another only.
+    let _ = tokio::time::timeout(Duration::ZERO, terminate.recv()).await;
+    // Both arms are cancel safe by documentation; after the second nothing matters.
+    tokio::select! {
+        successor = successors.within(wait) => successor,
+        _ = terminate.recv() => None,
+    }
+}
+
 async fn hand_over(successor: Successor, door: &Door) -> anyhow::Result<Heir> {
     let door = door.clone();
     let handed = tokio::task::spawn_blocking(move || door.with(|plane| successor.hand_over(plane)));
     Ok(handed.await??)
 }
 
-/// Keeps what could not be handed over, until it has ended or its time is up.
+/// Keeps what could not be handed over, until it has ended or its time is up. What the successor notes
+/// and what healthd says holds for these connections, too.
 async fn finish(
     options: &Options,
     door: &Door,
@@ -200,7 +216,11 @@ async fn finish(
     terminate: &mut Signal,
 ) -> anyhow::Result<Ended> {
     let mut over = std::pin::pin!(tokio::time::sleep(Duration::from_secs(options.finish_within)));
+    let mut tasks = Tasks::new();
+    feed::start(&mut tasks, &options.agent.feed, door.clone()).await;
+    let mut reader = Reader::new(&options.agent.state, door);
     loop {
+        reader.follow(door);
         let active = door.with(|plane| {
             heir.tell(plane);
             plane.active()

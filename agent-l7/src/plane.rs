@@ -55,8 +55,6 @@ pub struct Plane {
     threads: Vec<JoinHandle<()>>,
     /// Workers that have not begun yet.
     waiting: Vec<Worker>,
-    /// A successor has taken over: nothing new is put in force.
-    retired: bool,
 }
 
 /// Why a plane did not start.
@@ -109,7 +107,6 @@ impl Plane {
             mailboxes: Arc::clone(&mailboxes),
             threads: Vec::with_capacity(count),
             waiting: Vec::with_capacity(count),
-            retired: false,
         };
         for (at, mailbox) in mailboxes.iter().enumerate() {
             let worker = Worker::new(at, Arc::clone(mailbox))
@@ -135,11 +132,11 @@ impl Plane {
         servers: Vec<Arc<RealServer>>,
         key_pairs: Vec<KeyPair>,
     ) -> Result<(), Refusal> {
-        if self.retired {
-            return Err(refusal::retired());
-        }
         let layer7 = refusal::check(&service)?;
         let before = self.services.get(&service.name);
+        if self.claims.are_retired() && before.is_none() {
+            return Ok(());
+        }
         let secrecy = before.map(|deployed| deployed.service.routing().secrecy.clone());
         let secrecy = Secrecy::new(layer7, key_pairs, &secrecy.unwrap_or_default());
         let secrecy = secrecy.map_err(refusal::unfit)?;
@@ -164,9 +161,6 @@ impl Plane {
 
     /// Takes a service out of force: it listens no more, and its connections are reset.
     pub fn remove(&mut self, name: &ServiceName) {
-        if self.retired {
-            return;
-        }
         let Some(mut deployed) = self.services.remove(name) else { return };
         deployed.service.set_closed(true);
         deployed.listeners.close(&mut self.claims, &self.mailboxes);

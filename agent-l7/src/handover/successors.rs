@@ -12,18 +12,16 @@ use tracing::warn;
 use super::{ChannelError, Successor, socket};
 
 #[derive(Debug)]
-pub struct Successors(UnixListener);
+pub struct Successors(Option<UnixListener>);
 
 impl Successors {
-    /// Takes the place of the process before, if there was one. Only this user may come.
-    pub fn await_in(state: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(state)?;
-        let (place, fresh) = (socket(state), state.join("hand-over.new"));
-        let _ = std::fs::remove_file(&fresh);
-        let listener = UnixListener::bind(&fresh)?;
-        std::fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
-        std::fs::rename(&fresh, &place)?;
-        Ok(Self(listener))
+    /// Takes the place of the process before, if there was one. Without that traffic is carried as well.
+    pub fn await_in(state: &Path) -> Self {
+        let listener = listen(state);
+        if let Err(error) = &listener {
+            warn!(%error, "no successor will be able to take over");
+        }
+        Self(listener.ok())
     }
 
     /// The next that comes. Cancel safe, but for one that is just introducing itself: it is lost.
@@ -45,9 +43,21 @@ impl Successors {
     }
 
     async fn meet(&self) -> Result<Successor, ChannelError> {
-        let (stream, _) = self.0.accept().await?;
+        let Some(listener) = &self.0 else { return std::future::pending().await };
+        let (stream, _) = listener.accept().await?;
         let stream = stream.into_std()?;
         let met = tokio::task::spawn_blocking(|| Successor::meet(stream)).await;
         met.unwrap_or(Err(ChannelError::OutOfOrder))
     }
+}
+
+/// Only this user may connect.
+fn listen(state: &Path) -> io::Result<UnixListener> {
+    std::fs::create_dir_all(state)?;
+    let (place, fresh) = (socket(state), state.join("hand-over.new"));
+    let _ = std::fs::remove_file(&fresh);
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
+    std::fs::rename(&fresh, &place)?;
+    Ok(listener)
 }

@@ -37,6 +37,8 @@ pub(super) struct Claims {
     spots: HashMap<Spot, ServiceName>,
     /// Sockets from the process before, for whoever is put there.
     inherited: HashMap<Spot, Vec<OwnedFd>>,
+    /// Another process listens now, for all services.
+    retired: bool,
     next_id: u64,
 }
 
@@ -44,7 +46,7 @@ pub(super) struct Claims {
 #[derive(Debug)]
 pub(super) struct Opened {
     wanted: HashSet<Spot>,
-    /// One socket for each worker.
+    /// One socket for each worker; none where some were inherited.
     new: Vec<(Spot, Vec<OwnedFd>)>,
 }
 
@@ -67,7 +69,8 @@ pub(super) fn open(
         socket::can_use(name).map_err(|error| cannot_use(name, error))?;
     }
     let address = service.listener.address;
-    let ports = (!service.disabled).then(|| service.listener.ports.iter());
+    let listens = !service.disabled && !claims.retired;
+    let ports = listens.then(|| service.listener.ports.iter());
     let wanted: HashSet<Spot> = ports.into_iter().flatten().map(|port| (address, port)).collect();
     let has = |spot: &Spot| before.is_some_and(|before| before.open.contains_key(spot));
     let mut new = Vec::new();
@@ -76,9 +79,13 @@ pub(super) fn open(
         if let Some(holder) = claims.spots.get(spot) {
             return Err(taken(at, holder));
         }
-        let inherited = claims.inherited.get(spot).map_or(0, Vec::len);
-        let sockets =
-            bind(at, tcp, (workers, inherited)).map_err(|error| cannot_listen(at, error))?;
+        let sockets = if claims.inherited.contains_key(spot) {
+            // No socket joins those: until it is certain who has them, one that came and went would
+            // take its clients along.
+            Vec::new()
+        } else {
+            bind(at, tcp, workers).map_err(|error| cannot_listen(at, error))?
+        };
         new.push((*spot, sockets));
     }
     for (spot, sockets) in &new {
@@ -88,21 +95,14 @@ pub(super) fn open(
     Ok(Opened { wanted, new })
 }
 
-/// What is missing until each worker has a socket.
-fn bind(
-    at: SocketAddr,
-    tcp: &Tcp,
-    (workers, inherited): (usize, usize),
-) -> Result<Vec<OwnedFd>, Errno> {
-    if inherited == 0 {
-        socket::claim(at)?;
-    }
+fn bind(at: SocketAddr, tcp: &Tcp, workers: usize) -> Result<Vec<OwnedFd>, Errno> {
+    socket::claim(at)?;
     let bound = || {
         let socket = socket::bound(at)?;
         socket::treat(&socket, tcp)?;
         Ok(socket)
     };
-    (inherited..workers).map(|_| bound()).collect()
+    (0..workers).map(|_| bound()).collect()
 }
 
 impl Listeners {
@@ -119,10 +119,12 @@ impl Listeners {
             claims.spots.insert(spot, service.name.clone());
             let inherited = claims.inherited.remove(&spot).unwrap_or_default();
             treat(&inherited, &self.tcp);
-            let sockets = inherited.into_iter().chain(sockets).enumerate();
-            let open = sockets.map(|(at, socket)| Open {
+            let sockets: Vec<_> = inherited.into_iter().chain(sockets).map(Arc::new).collect();
+            // Where there are more workers than sockets, some share one.
+            let all = sockets.iter().cycle().take(sockets.len().max(workers.len())).enumerate();
+            let open = all.map(|(at, socket)| Open {
                 id: claims.next_id(),
-                socket: Arc::new(socket),
+                socket: Arc::clone(socket),
                 worker: at % workers.len(),
             });
             let open: Vec<Open> = open.collect();
@@ -162,7 +164,11 @@ impl Listeners {
     /// Where this listens, with all the sockets of each place.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (SocketAddr, Vec<BorrowedFd<'_>>)> {
         self.open.iter().map(|((address, port), open)| {
-            let sockets = open.iter().map(|open| open.socket.as_fd()).collect();
+            let first = |at: usize, one: &Open| {
+                !open[..at].iter().any(|before| Arc::ptr_eq(&before.socket, &one.socket))
+            };
+            let sockets = open.iter().enumerate().filter(|(at, one)| first(*at, one));
+            let sockets = sockets.map(|(_, one)| one.socket.as_fd()).collect();
             (SocketAddr::new(*address, port.get()), sockets)
         })
     }
@@ -205,6 +211,14 @@ impl Claims {
         if let Some(port) = Port::new(at.port()) {
             self.inherited.insert((at.ip(), port), sockets);
         }
+    }
+
+    pub(super) fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    pub(super) fn are_retired(&self) -> bool {
+        self.retired
     }
 
     /// Nobody was put there.

@@ -75,10 +75,10 @@ impl Plane {
         self.put_back(still);
     }
 
-    /// Leaves listeners and connections to a successor, but for those that it refused. Nothing new comes
-    /// in from here on.
+    /// Leaves listeners and connections to a successor, but for those that it refused. From here on nobody
+    /// is accepted, and what is put in force is for the connections that are left.
     pub(crate) fn retire(&mut self, still: Still, refused: &[u32]) {
-        self.retired = true;
+        self.claims.retire();
         for deployed in self.services.values_mut() {
             deployed.listeners.leave();
         }

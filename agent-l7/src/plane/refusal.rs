@@ -58,11 +58,6 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
     Ok(layer7)
 }
 
-/// This process only ends what it has begun.
-pub(super) fn retired() -> Refusal {
-    refusal("RETIRED", "", "another process has taken over: this one finishes its connections")
-}
-
 /// TLS cannot be spoken so.
 pub(super) fn unfit(Unfit { field, message }: Unfit) -> Refusal {
     refusal("UNSUPPORTED_TLS", &format!("layer7.{field}"), &message)

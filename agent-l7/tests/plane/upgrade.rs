@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use gantry_agent_l7::handover::{ChannelError, Former, Heir, Loan, Successor};
 use gantry_agent_l7::plane::{Plane, Settings};
-use gantry_model::server::RealServer;
+use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::{Persistence, PersistenceKey, VirtualService};
 
 use crate::support::{
-    Bed, greeter, hear, is_alive, layer7, reset, serve, server, service_name, until,
+    Bed, expect_reset, greeter, hear, is_alive, layer7, reset, serve, server, service_name, until,
 };
 
 /// What is put in force in both planes.
@@ -205,13 +205,19 @@ fn a_connection_that_the_next_cannot_carry_finishes_where_it_is() {
     let mut client = bed.visit(104).1;
     // It knows the service with another server only.
     let (_heir, new, former) =
-        hand_over(&mut bed.plane, 2, &[(service, vec![server("pacs", "b", greeter('b'))])]);
-    let old = std::mem::replace(&mut bed.plane, new);
+        hand_over(&mut bed.plane, 2, &[(service.clone(), vec![server("pacs", "b", greeter('b'))])]);
+    let mut old = std::mem::replace(&mut bed.plane, new);
     assert_eq!(old.active(), 1);
+    assert_eq!(bed.sample("pacs").active, 1);
     assert!(is_alive(&mut client));
     assert_eq!(bed.visit(104).0, 'b');
-    drop((client, former));
+    drop(former);
+    // What is configured anew holds there as well, but nobody is accepted.
+    let halted = RealServer { admin_state: AdminState::Halt, ..one };
+    old.put(Arc::new(service.clone()), vec![Arc::new(halted)], Vec::new()).unwrap();
+    expect_reset(&mut client);
     until("it ends there", || old.active() == 0);
+    (0..20).for_each(|_| assert_eq!(bed.visit(104).0, 'b'));
 }
 
 #[test]

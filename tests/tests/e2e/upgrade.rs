@@ -283,7 +283,8 @@ async fn upgrade_cuts_nothing_twice_in_a_row_under_load() {
     // What has nothing left ends by itself.
     assert!(Path::new(&format!("/proc/{first}")).exists());
     secret.echoes("at the end").await;
-    drop(secret);
+    // What is done to a server is done to the connections there, too.
+    site.halt("secret", "one").await;
     gone(first).await;
     assert!(second.ended().await.success());
     eventually("nobody is counted any more", async || {
