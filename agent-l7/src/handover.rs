@@ -106,14 +106,16 @@ impl Successor {
             return Err(ChannelError::OutOfOrder);
         };
         channel.set_patience(STANDSTILL)?;
+        let begun = clock::monotonic();
         let still = plane.freeze();
         let given = give(&channel, version, plane, &still);
         // Until "go" is said, the successor has nothing; from then on, all.
         match given.and_then(|given| channel.say(Word::Go(Go {})).map(|()| given)) {
             Ok((refused, told)) => {
                 plane.retire(still, &refused);
-                let (active, listens) = (plane.active(), version > 0);
-                info!(active, version, "handed over; finishing what could not move");
+                let (active, stood_still) = (plane.active(), begun.elapsed());
+                info!(active, version, ?stood_still, "handed over; finishing what could not move");
+                let listens = version > 0;
                 let mut heir = Heir { channel, told, last: None, listens };
                 heir.tell(plane);
                 Ok(heir)

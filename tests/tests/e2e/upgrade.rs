@@ -30,6 +30,10 @@ const CLIENTS: std::ops::Range<u8> = 100..110;
 
 /// agent-l7 as the unit runs it: with a process that outlives the one that systemd knows.
 fn agent(site: &Site) -> Process {
+    agent_with(site, &["--outlive", "60"])
+}
+
+fn agent_with(site: &Site, more: &[&str]) -> Process {
     let (identity, state) = (site.identity_of("lb1"), site.dir().join("agent-l7"));
     let feed = site.dir().join("health.sock");
     let path = |path: &Path| path.to_str().unwrap().to_owned();
@@ -38,9 +42,9 @@ fn agent(site: &Site) -> Process {
         ("--identity", path(&identity)),
         ("--state", path(&state)),
         ("--feed", path(&feed)),
-        ("--outlive", "60".to_owned()),
     ];
     let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let options = options.chain(more.iter().map(|one| (*one).to_owned()));
     Process::start("agent-l7", &binary("gantry-agent-l7"), options, site.dir())
 }
 
@@ -176,6 +180,10 @@ impl Secret {
 
     async fn echoes(&mut self, words: &str) {
         self.to.write_all(words.as_bytes()).unwrap();
+        self.hears(words).await;
+    }
+
+    async fn hears(&mut self, words: &str) {
         let mut back = vec![0; words.len()];
         tokio::task::block_in_place(|| self.from.read_exact(&mut back)).unwrap();
         assert_eq!(back, words.as_bytes());
@@ -330,12 +338,27 @@ async fn upgrade_that_fails_leaves_the_old_one_at_work() {
 async fn upgrade_that_nobody_comes_for_is_an_end() {
     let mut site = Site::start().await;
     site.agent_l7.as_mut().unwrap().stop().await;
-    let (identity, state) = (site.identity_of("lb1"), site.dir().join("agent-l7"));
-    let options = ["--controller", &site.url, "--identity", identity.to_str().unwrap()];
-    let options = options.into_iter().chain(["--state", state.to_str().unwrap(), "--outlive", "1"]);
-    let mut agent = Process::start("brief", &binary("gantry-agent-l7"), options, site.dir());
-    agent.says(&["following the controller"]).await;
+    let mut agent = agent_with(&site, &["--outlive", "1"]);
+    agent.says_times("following the controller", 2).await;
     let carrier = carrier(&agent).await;
     agent.let_go().await;
     gone(carrier).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upgrade_gives_connections_with_tls_the_time_that_it_is_told() {
+    let mut site = Site::start().await;
+    site.agent_l7.as_mut().unwrap().stop().await;
+    let mut old = agent_with(&site, &["--finish-within", "1"]);
+    let backend = Backend::start("a", site.block.socket(40, 0)).await;
+    let listen = site.block.socket(10, 443);
+    secret_service(&site, listen, backend.address).await;
+    let mut secret = Secret::connect(listen);
+    secret.hears("a").await;
+    site.agent_l7 = Some(agent_with(&site, &[]));
+    old.says(&["the time to finish is over", "active=1"]).await;
+    assert!(old.ended().await.success());
+    let mut rest = Vec::new();
+    tokio::task::block_in_place(|| secret.from.read_to_end(&mut rest)).unwrap();
+    Secret::connect(listen).hears("a").await;
 }
