@@ -1,5 +1,6 @@
 //! A table that goes on in another process.
 
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,8 @@ impl Sticky {
         let now = clock::monotonic();
         let seen = now.checked_sub(timeout.saturating_sub(left)).unwrap_or(now);
         let mut shard = self.shard(client).lock();
-        if !shard.clients.contains_key(&client) {
-            shard.clients.insert(client, Memory { server: Some(server), open: 0, seen });
+        if let Entry::Vacant(free) = shard.clients.entry(client) {
+            free.insert(Memory { server: Some(server), open: 0, seen });
             shard.round.push_back(client);
         }
     }

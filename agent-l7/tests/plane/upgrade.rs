@@ -263,13 +263,11 @@ fn another_release_gets_the_listeners_at_least() {
     near.read_to_end(&mut said).unwrap();
     // A listener for each of two workers; the offer of version 0; that was all; go.
     let address = format!("{}:104", bed.address);
-    let listener =
-        [&[0x12, address.len() as u8 + 2, 0x0a, address.len() as u8], address.as_bytes()];
-    let listener = listener.concat();
-    let rest = [0x1a, 0].as_slice();
-    let mut expected = vec![0, 0, 0, listener.len() as u8, 0, 0, 0, 2];
+    let length = u8::try_from(address.len()).unwrap();
+    let listener = [&[0x12, length + 2, 0x0a, length], address.as_bytes()].concat();
+    let mut expected = vec![0, 0, 0, length + 4, 0, 0, 0, 2];
     expected.extend(listener);
-    for word in [rest, &[0x3a, 0], &[0x4a, 0]] {
+    for word in [[0x1a, 0], [0x3a, 0], [0x4a, 0]] {
         expected.extend([0, 0, 0, 2, 0, 0, 0, 0]);
         expected.extend(word);
     }

@@ -102,8 +102,9 @@ impl Load {
     async fn transfer(self: Arc<Self>, client: u64) {
         let mut stream = TcpStream::connect(self.to).await.unwrap();
         let (mut from, mut to) = stream.split();
+        let carried = &self.carried[usize::try_from(client).unwrap()];
         // Some send messages, others bulk.
-        let piece = if client % 4 == 0 { 150_000 } else { 300 + client * 7 };
+        let piece = if client.is_multiple_of(4) { 150_000 } else { 300 + client * 7 };
         let send = async {
             let mut at = 0;
             while !self.over.load(SeqCst) {
@@ -111,7 +112,7 @@ impl Load {
                 to.write_all(&bytes).await.unwrap();
                 at += piece;
                 // Not far ahead of what has come back, so that all have their turn.
-                while at - self.carried[client as usize].load(SeqCst) > 4 * piece {
+                while at - carried.load(SeqCst) > 4 * piece {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 }
             }
@@ -126,7 +127,7 @@ impl Load {
                     assert_eq!(*byte, pattern(client, at), "client {client} at {at}");
                     at += 1;
                 }
-                self.carried[client as usize].store(at, SeqCst);
+                carried.store(at, SeqCst);
                 if read == 0 {
                     break at;
                 }
