@@ -44,7 +44,8 @@ pub struct Heir {
     channel: Channel,
     /// What was counted when it was told last.
     told: Told,
-    last: Option<format::Remaining>,
+    /// It waits for the first word, and for no other.
+    spoke: bool,
     listens: bool,
 }
 
@@ -116,7 +117,7 @@ impl Successor {
                 let (active, stood_still) = (plane.active(), begun.elapsed());
                 info!(active, version, ?stood_still, "handed over; finishing what could not move");
                 let listens = version > 0;
-                let mut heir = Heir { channel, told, last: None, listens };
+                let mut heir = Heir { channel, told, spoke: false, listens };
                 heir.tell(plane);
                 Ok(heir)
             }
@@ -135,10 +136,9 @@ impl Heir {
             return;
         }
         let remaining = plane.remaining(&mut self.told);
-        if self.last.as_ref() != Some(&remaining) {
-            self.listens = self.channel.say(Word::Remaining(remaining.clone())).is_ok();
-            self.last = Some(remaining);
-        }
+        let is_news = !remaining.services.is_empty() || !self.spoke;
+        self.listens = !is_news || self.channel.say(Word::Remaining(remaining)).is_ok();
+        self.spoke = true;
     }
 }
 
@@ -153,7 +153,7 @@ fn give(
     if version > 0 {
         for (name, service) in plane.ledger() {
             channel.say(Word::Service(service.clone()))?;
-            told.insert(name, format::Service { remembered: Vec::new(), ..service });
+            told.insert(name, (None, format::Service { remembered: Vec::new(), ..service }));
         }
     }
     let now = clock::monotonic();

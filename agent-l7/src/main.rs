@@ -80,13 +80,14 @@ async fn run(options: Options) -> anyhow::Result<Ended> {
             .name("former".to_owned())
             .spawn(move || former.follow(&door))?;
     }
-    let successors = Successors::await_in(&options.agent.state);
+    let mut successors = Successors::await_in(&options.agent.state);
     loop {
-        let (ended, mut successor) = carry(&options, &door, &successors, &mut terminate).await?;
+        let (ended, mut successor) =
+            carry(&options, &door, &mut successors, &mut terminate).await?;
         let asked = ended == Ended::Stopped && successor.is_none();
         loop {
             if let Some(wait) = outlive.filter(|_| asked) {
-                successor = wait_for(&successors, wait, &mut terminate).await;
+                successor = wait_for(&mut successors, wait, &mut terminate).await;
             }
             let Some(successor) = successor.take() else { return Ok(ended) };
             match hand_over(successor, &door).await {
@@ -149,7 +150,7 @@ fn wait_for_ledger(state: &Path) -> Result<(Ledger, Desired<Bytes>), LedgerError
 async fn carry(
     options: &Options,
     door: &Door,
-    successors: &Successors,
+    successors: &mut Successors,
     terminate: &mut Signal,
 ) -> anyhow::Result<(Ended, Option<Successor>)> {
     let mut tasks = Tasks::new();
@@ -173,7 +174,7 @@ async fn carry(
     let mut run = std::pin::pin!(tasks.run_until_stopped(GRACE));
     let mut successor = None;
     loop {
-        // All arms are cancel safe: `run` is kept, the others by documentation.
+        // All arms are cancel safe: `run` is kept, `next` by its own documentation, `recv` by tokio's.
         tokio::select! {
             ended = &mut run => return Ok((ended?, successor)),
             _ = terminate.recv() => stop.cancel(),
@@ -187,14 +188,14 @@ async fn carry(
 
 /// Waits for a successor, until the time is up or somebody insists.
 async fn wait_for(
-    successors: &Successors,
+    successors: &mut Successors,
     wait: Duration,
     terminate: &mut Signal,
 ) -> Option<Successor> {
     info!(?wait, "waiting for a successor");
     // The signal that asked for the end may have been seen by another only.
     let _ = tokio::time::timeout(Duration::ZERO, terminate.recv()).await;
-    // Both arms are cancel safe by documentation; after the second nothing matters.
+    // Both arms are cancel safe by documentation.
     tokio::select! {
         successor = successors.within(wait) => successor,
         _ = terminate.recv() => None,

@@ -284,7 +284,8 @@ pub(crate) struct Ready {
     pub(crate) refused: Vec<u32>,
 }
 
-/// What the old process keeps, and what it has counted since it spoke last.
+/// What the old process keeps, and what it has counted since it spoke last. What is not spoken of is as
+/// it was.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Remaining {
     #[prost(message, repeated, tag = "1")]

@@ -7,12 +7,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::{ChannelError, Successor, socket};
 
 #[derive(Debug)]
-pub struct Successors(Option<UnixListener>);
+pub struct Successors {
+    listener: Option<UnixListener>,
+    /// One that is introducing itself.
+    meeting: Option<JoinHandle<Result<Successor, ChannelError>>>,
+}
 
 impl Successors {
     /// Takes the place of the process before, if there was one. Without that traffic is carried as well.
@@ -21,11 +26,11 @@ impl Successors {
         if let Err(error) = &listener {
             warn!(%error, "no successor will be able to take over");
         }
-        Self(listener.ok())
+        Self { listener: listener.ok(), meeting: None }
     }
 
-    /// The next that comes. Cancel safe, but for one that is just introducing itself: it is lost.
-    pub async fn next(&self) -> Successor {
+    /// The next that comes. Cancel safe: one that is just introducing itself is not lost.
+    pub async fn next(&mut self) -> Successor {
         loop {
             match self.meet().await {
                 Ok(successor) => return successor,
@@ -38,15 +43,21 @@ impl Successors {
     }
 
     /// The next that comes in so much time.
-    pub async fn within(&self, time: Duration) -> Option<Successor> {
+    pub async fn within(&mut self, time: Duration) -> Option<Successor> {
         tokio::time::timeout(time, self.next()).await.ok()
     }
 
-    async fn meet(&self) -> Result<Successor, ChannelError> {
-        let Some(listener) = &self.0 else { return std::future::pending().await };
-        let (stream, _) = listener.accept().await?;
-        let stream = stream.into_std()?;
-        let met = tokio::task::spawn_blocking(|| Successor::meet(stream)).await;
+    async fn meet(&mut self) -> Result<Successor, ChannelError> {
+        let Some(listener) = &self.listener else { return std::future::pending().await };
+        let meeting = match &mut self.meeting {
+            Some(meeting) => meeting,
+            None => {
+                let stream = listener.accept().await?.0.into_std()?;
+                self.meeting.insert(tokio::task::spawn_blocking(|| Successor::meet(stream)))
+            }
+        };
+        let met = meeting.await;
+        self.meeting = None;
         met.unwrap_or(Err(ChannelError::OutOfOrder))
     }
 }

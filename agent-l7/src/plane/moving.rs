@@ -31,8 +31,9 @@ pub(super) struct Elsewhere {
     seats: HashMap<Id, Vec<Seat>>,
 }
 
-/// What was told to a successor of one service, so that only what is new is told next.
-pub(crate) type Told = HashMap<ServiceName, format::Service>;
+/// What a successor was told of each service, with how many clients it still has once that was told: so
+/// that only what is new is told next.
+pub(crate) type Told = HashMap<ServiceName, (Option<u64>, format::Service)>;
 
 impl Still {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Frozen> {
@@ -108,15 +109,15 @@ impl Plane {
         self.services.iter().map(|(name, deployed)| (name.clone(), deployed.describe(true)))
     }
 
-    /// What this plane still has, and what it has counted since `told`, which is brought up to date.
+    /// What this plane still has, and what it has counted since `told`, which is brought up to date: of
+    /// services of which there is news.
     pub(crate) fn remaining(&self, told: &mut Told) -> format::Remaining {
-        let services = self.services.iter().map(|(name, deployed)| {
-            let now = deployed.describe(false);
-            let service = Some(match told.insert(name.clone(), now.clone()) {
-                Some(before) => now.since(&before),
-                None => now,
-            });
-            format::Kept { active: deployed.service.counts.active.get(), service }
+        let services = self.services.iter().filter_map(|(name, deployed)| {
+            let now = Some(deployed.service.counts.active.get());
+            let now = (now, deployed.describe(false));
+            let before = told.insert(name.clone(), now.clone()).unwrap_or_default();
+            let active = now.0.filter(|_| now != before)?;
+            Some(format::Kept { active, service: Some(now.1.since(&before.1)) })
         });
         format::Remaining { services: services.collect() }
     }
