@@ -106,7 +106,13 @@ async fn serve(desk: &Rc<Desk>, mailbox: Arc<Mailbox>) {
                 Message::Recall(key) => desk.summon(key, None),
                 Message::Review(service) => desk.review(&service),
                 Message::Stop => return mailbox.close(),
-                Message::Listen(_) | Message::Unlisten(_) => {}
+                Message::Retire => desk.retire(),
+                // For workers.
+                Message::Listen(_)
+                | Message::Unlisten(_)
+                | Message::Freeze(_)
+                | Message::Thaw(_)
+                | Message::Arrive(_) => {}
             }
         }
     }

@@ -2,8 +2,11 @@
 //!
 //! [`plane`] is the door: services are put in force there, and counters are read. Behind it, a
 //! connection is accepted by a `worker`, given a seat on a real server by its `service`, and its
-//! bytes are moved by the `relay`; one that speaks HTTP goes on to `http`. Only [`steer`] knows the controller and the health checks.
+//! bytes are moved by the `relay`; one that speaks HTTP goes on to `http`. A process and its successor
+//! meet in [`handover`]. Only [`steer`] knows the controller and the health checks.
 
+pub mod handover;
+pub mod keeper;
 pub mod memory;
 pub mod plane;
 pub mod stats;

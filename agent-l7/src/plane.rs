@@ -27,10 +27,14 @@ use crate::tls::Secrecy;
 use crate::worker::{Mailbox, Message, Worker};
 
 use listeners::{Claims, Listeners};
+use moving::Elsewhere;
 
 pub use refusal::Refusal;
 
+pub(crate) use moving::{Still, Told};
+
 mod listeners;
+mod moving;
 mod refusal;
 
 /// How a plane is built.
@@ -53,6 +57,8 @@ pub struct Plane {
     workers: usize,
     threads: Vec<JoinHandle<()>>,
     http: http::Threads,
+    /// Workers that have not begun yet.
+    waiting: Vec<Worker>,
 }
 
 /// Why a plane did not start.
@@ -73,6 +79,7 @@ struct Deployed {
     leaving: Vec<Arc<Server>>,
     /// The traffic of those that have left.
     left: TrafficSample,
+    elsewhere: Elsewhere,
 }
 
 impl Settings {
@@ -84,6 +91,14 @@ impl Settings {
 
 impl Plane {
     pub fn start(settings: Settings) -> Result<Self, PlaneError> {
+        let mut plane = Self::prepare(settings)?;
+        plane.begin()?;
+        Ok(plane)
+    }
+
+    /// A plane whose workers wait for [`Self::begin`]: services can be put in force, and nobody is
+    /// accepted.
+    pub(crate) fn prepare(settings: Settings) -> Result<Self, PlaneError> {
         let count = settings.workers.get();
         let of_workers: Result<Vec<_>, _> =
             (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
@@ -99,13 +114,22 @@ impl Plane {
             workers: count,
             threads: Vec::with_capacity(count),
             http: http::Threads::new(mailboxes[count..].to_vec()),
+            waiting: Vec::with_capacity(count),
         };
         for (at, (mailbox, http)) in mailboxes.iter().zip(&mailboxes[count..]).enumerate() {
             let worker = Worker::new(at, Arc::clone(mailbox), Arc::clone(http))
                 .map_err(|error| PlaneError::OpenWorker(error.into()))?;
-            plane.threads.push(start_thread(at, worker).map_err(PlaneError::StartThread)?);
+            plane.waiting.push(worker);
         }
         Ok(plane)
+    }
+
+    /// Lets the workers begin.
+    pub(crate) fn begin(&mut self) -> Result<(), PlaneError> {
+        for (at, worker) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
+            self.threads.push(start_thread(at, worker).map_err(PlaneError::StartThread)?);
+        }
+        Ok(())
     }
 
     /// Puts one virtual service in force, new or changed, with all of its real servers and the
@@ -118,6 +142,9 @@ impl Plane {
     ) -> Result<(), Refusal> {
         let layer7 = refusal::check(&service)?;
         let before = self.services.get(&service.name);
+        if self.claims.are_retired() && before.is_none() {
+            return Ok(());
+        }
         let secrecy = before.map(|deployed| deployed.service.routing().secrecy.clone());
         let secrecy = Secrecy::new(layer7, key_pairs, &secrecy.unwrap_or_default());
         let secrecy = secrecy.map_err(refusal::unfit)?;
@@ -196,6 +223,7 @@ impl Plane {
             listeners: Listeners::default(),
             leaving: Vec::new(),
             left: TrafficSample::default(),
+            elsewhere: Elsewhere::default(),
         }
     }
 

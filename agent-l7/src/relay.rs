@@ -25,6 +25,7 @@ use crate::stats::Traffic;
 
 pub(crate) use carrier::Carrier;
 use direction::{Direction, Phase};
+pub(crate) use moving::Moved;
 pub(crate) use pipes::Pipes;
 use pulse::Pulse;
 pub(crate) use secure::Secrets;
@@ -32,6 +33,7 @@ use secure::SecureRelay;
 
 mod carrier;
 mod direction;
+mod moving;
 mod owed;
 mod pipes;
 mod pulse;

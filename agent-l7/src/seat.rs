@@ -32,6 +32,8 @@ pub(crate) struct Seat {
     pub(crate) endpoint: Endpoint,
     service: Arc<Service>,
     lease: Option<Lease>,
+    /// The connection is in another process now, and its slot with it.
+    left: bool,
 }
 
 impl Visitor {
@@ -59,7 +61,17 @@ impl Seat {
         endpoint: Endpoint,
         lease: Option<Lease>,
     ) -> Self {
-        Self { server, endpoint, service, lease }
+        Self { server, endpoint, service, lease, left: false }
+    }
+
+    /// Whom persistence counts it for.
+    pub(crate) fn remembered_as(&self) -> Option<IpAddr> {
+        self.lease.as_ref().map(Lease::client)
+    }
+
+    /// The connection goes on in another process. Its slot is not free for that.
+    pub(crate) fn leave(mut self) {
+        self.left = true;
     }
 
     /// What becomes of the connection that sits here.
@@ -72,6 +84,10 @@ impl Drop for Seat {
     fn drop(&mut self) {
         // The lease first: who gets the slot may be the same client.
         self.lease = None;
+        if self.left {
+            self.server.left.add(1);
+            return;
+        }
         self.server.slots.release();
         self.service.hand_out();
     }

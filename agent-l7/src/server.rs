@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::pick::Health;
 use crate::slots::{Limits, Slots};
-use crate::stats::Traffic;
+use crate::stats::{Count, Traffic};
 
 /// How long a server is avoided after a connection to it failed.
 const SUSPICION: Duration = Duration::from_secs(1);
@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) name: ServerName,
     pub(crate) slots: Slots,
     pub(crate) traffic: Arc<Traffic>,
+    /// Slots whose connections are in another process now.
+    pub(crate) left: Count,
     health: AtomicU8,
     born: Instant,
     /// Milliseconds after `born`.
@@ -48,6 +50,7 @@ impl Server {
             name,
             slots: Slots::default(),
             traffic: Arc::default(),
+            left: Count::default(),
             health: AtomicU8::new(0),
             born: clock::monotonic(),
             suspect_until: AtomicU64::new(0),

@@ -8,6 +8,7 @@
 //! Locks are taken in this order: the line, then a shard of the persistence table. A seat is never
 //! dropped under either.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -159,6 +160,16 @@ impl Service {
             Err(Unseated::Nobody) => Some(Admission::Nobody),
             Err(Unseated::Full) => None,
         }
+    }
+
+    /// A seat for a connection that another process has opened; `client` is remembered for it.
+    pub(crate) fn occupy(self: &Arc<Self>, server: &Id, client: Option<IpAddr>) -> Option<Seat> {
+        let routing = self.routing.load();
+        let entry = &routing.servers[routing.position(server)?];
+        entry.live.slots.occupy();
+        let table = routing.sticky.as_ref().map(|(_, table)| table);
+        let lease = table.zip(client).map(|(table, client)| table.rejoin(client));
+        Some(self.seat_at(entry, lease))
     }
 
     /// Whether the waiter was still in line. If not, a seat or a recall is on its way to it.

@@ -41,6 +41,11 @@ impl Slots {
         self.change(|state, limits| state.taken(limits))
     }
 
+    /// Takes a slot for a connection that exists already, whatever the limits.
+    pub(crate) fn occupy(&self) {
+        self.change(|state, limits| Some(state.occupied(limits)));
+    }
+
     pub(crate) fn release(&self) {
         self.change(|state, limits| Some(state.released(limits)));
     }
@@ -63,7 +68,11 @@ impl Slots {
 
 impl State {
     fn taken(self, limits: Limits) -> Option<Self> {
-        (!self.full).then(|| Self { active: self.active + 1, full: false }.under(limits))
+        (!self.full).then(|| self.occupied(limits))
+    }
+
+    fn occupied(self, limits: Limits) -> Self {
+        Self { active: self.active + 1, full: self.full }.under(limits)
     }
 
     fn released(self, limits: Limits) -> Self {

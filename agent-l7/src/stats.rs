@@ -119,6 +119,12 @@ impl HttpCounts {
         self.answers[class - 2].add(1);
     }
 
+    /// All of them, in an order that stays.
+    pub(crate) fn all(&self) -> [&Count; 6] {
+        let [succeeded, redirected, client_errors, server_errors] = &self.answers;
+        [&self.requests, succeeded, redirected, client_errors, server_errors, &self.own_answers]
+    }
+
     pub(crate) fn sample(&self) -> HttpSample {
         HttpSample {
             requests: self.requests.get(),

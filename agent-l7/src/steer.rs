@@ -4,7 +4,7 @@
 //! traffic.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use gantry_model::name::ServiceName;
 use gantry_model::plan::ServicePlan;
@@ -26,19 +26,47 @@ use crate::stats::{HttpSample, Sample, ServerSample};
 #[derive(Clone, Debug)]
 pub struct Door(Arc<Mutex<Plane>>);
 
+/// The door of a plane that may have gone.
+#[derive(Clone, Debug)]
+pub struct WeakDoor(Weak<Mutex<Plane>>);
+
 impl Door {
     pub fn new(plane: Plane) -> Self {
         Self(Arc::new(Mutex::new(plane)))
     }
+
+    /// The door for as long as somebody else has it.
+    pub fn downgrade(&self) -> WeakDoor {
+        WeakDoor(Arc::downgrade(&self.0))
+    }
+
+    /// Does `work` with the plane; all else waits.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Plane) -> T) -> T {
+        work(&mut self.0.lock())
+    }
+}
+
+impl WeakDoor {
+    /// Does `work` with the plane, if it is there.
+    pub(crate) fn with(&self, work: impl FnOnce(&mut Plane)) {
+        if let Some(plane) = self.0.upgrade() {
+            work(&mut plane.lock());
+        }
+    }
+}
+
+/// Puts one service of the ledger in force.
+pub fn put(plane: &mut Plane, plan: ServicePlan) -> Result<(), Rejection> {
+    let servers = plan.servers.into_iter().map(Arc::new).collect();
+    plane.put(Arc::new(plan.service), servers, plan.key_pairs).map_err(|refusal| {
+        let Refusal { reason, field, message } = refusal;
+        Rejection { reason: reason.to_owned(), field, message }
+    })
 }
 
 impl Apply for Door {
     fn put(&mut self, plan: ServicePlan) -> Result<(), Rejection> {
-        let servers = plan.servers.into_iter().map(Arc::new).collect();
-        self.0.lock().put(Arc::new(plan.service), servers, plan.key_pairs).map_err(|refusal| {
-            let Refusal { reason, field, message } = refusal;
-            Rejection { reason: reason.to_owned(), field, message }
-        })
+        put(&mut self.0.lock(), plan)
     }
 
     fn remove(&mut self, name: &ServiceName) {

@@ -58,6 +58,8 @@ struct Memory {
     seen: Instant,
 }
 
+mod moving;
+
 const SHARDS: usize = 16;
 /// Entries looked at for expiry in each operation. Two a time keep up with one arrival a time.
 const SWEEP: usize = 2;

@@ -27,12 +27,13 @@ use connection::{Connection, Fate};
 use debts::Debts;
 use timers::Timers;
 
-pub(crate) use connection::Guest;
+pub(crate) use connection::{Arrival, Frozen, Guest};
 pub(crate) use mailbox::{ListenerId, Listening, Mailbox, Message};
 
 mod connection;
 mod debts;
 mod mailbox;
+mod moving;
 mod setup;
 mod timers;
 
@@ -188,8 +189,11 @@ impl Worker {
                 Message::Seat(key, seat) => self.attend(key, |to, desk| to.seated(seat, desk)),
                 Message::Recall(key) => self.attend(key, Connection::choose),
                 Message::Review(service) => self.review(&service),
-                // Clients of HTTP come in by a worker, and do not come back.
-                Message::Client(_) => {}
+                // For those that serve HTTP.
+                Message::Client(_) | Message::Retire => {}
+                Message::Freeze(to) => self.freeze(&to),
+                Message::Thaw(frozen) => self.thaw(frozen),
+                Message::Arrive(arrival) => self.arrive(*arrival),
                 Message::Stop => return false,
             }
         }
@@ -324,6 +328,12 @@ impl Worker {
         let Some(listening) = self.listeners.get_mut(listener) else { return false };
         let token = EventData::new_u64(listener.pack(LISTENER));
         epoll::modify(&self.desk.poller, &*listening.socket, token, interest).is_ok()
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Worker").field("number", &self.desk.worker).finish_non_exhaustive()
     }
 }
 

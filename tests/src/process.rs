@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::wait::eventually;
 
@@ -16,6 +16,8 @@ pub struct Process {
     name: String,
     command: Command,
     child: Option<Child>,
+    /// Groups in which children may have outlived the process.
+    left: Vec<Pid>,
     log: PathBuf,
 }
 
@@ -34,7 +36,8 @@ impl Process {
         command.stdout(file()).stderr(file());
         // A test that looks at the page says where; two controllers cannot have one port.
         command.env("GANTRY_PAGE", "off");
-        let mut process = Self { name: name.to_owned(), command, child: None, log };
+        let mut process =
+            Self { name: name.to_owned(), command, child: None, left: Vec::new(), log };
         process.start_again();
         process
     }
@@ -72,6 +75,15 @@ impl Process {
     pub async fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.ended().await
+    }
+
+    /// Asks the process alone to stop, as a service manager does that leaves its children be, and waits
+    /// until it has. The children are killed when this is dropped.
+    pub async fn let_go(&mut self) {
+        let Some(process) = Pid::from_raw(self.id().cast_signed()) else { return };
+        self.left.push(process);
+        kill_process(process, Signal::TERM).unwrap();
+        self.ended().await;
     }
 
     /// Waits until it has ended by itself.
@@ -134,6 +146,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        for group in self.left.drain(..) {
+            // Usually nobody is left.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         if std::thread::panicking() {
             print_tail(&self.name, &self.log);
         }

@@ -4,7 +4,7 @@
 //! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process,
 //! `identity_*` how certificates change while all goes on, `page_*` what the System Overview page
 //! shows, `protocol_*` what a medical protocol sees, `proxy_*` what other proxies do, `tls_*` what
-//! clients and real servers that speak TLS see.
+//! clients and real servers that speak TLS see, `upgrade_*` what a new version of a process takes over.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -70,3 +70,5 @@ mod protocol_dicom;
 mod proxy_header;
 #[path = "e2e/tls_layer7.rs"]
 mod tls_layer7;
+#[path = "e2e/upgrade.rs"]
+mod upgrade;

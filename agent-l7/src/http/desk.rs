@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout_at;
 
 use crate::queue::{Place, Ticket};
@@ -26,6 +26,9 @@ pub(super) struct Desk {
     waiting: RefCell<Slab<oneshot::Sender<Option<Seat>>>>,
     pub(super) leashes: Rc<Leashes>,
     pub(super) idle: Idle,
+    /// Another process has taken over.
+    is_retired: Cell<bool>,
+    retirement: Notify,
     /// Of request ids.
     prefix: String,
     next_id: Cell<u64>,
@@ -49,6 +52,8 @@ impl Desk {
             waiting: RefCell::new(Slab::new()),
             leashes: Rc::default(),
             idle: Idle::default(),
+            is_retired: Cell::new(false),
+            retirement: Notify::new(),
             prefix,
             next_id: Cell::new(0),
         }
@@ -97,6 +102,20 @@ impl Desk {
         let summons = self.waiting.borrow_mut().remove(key);
         let unheard = summons.map(|summons| summons.send(seat));
         drop(unheard);
+    }
+
+    /// Has clients come to the process that has taken over.
+    pub(super) fn retire(&self) {
+        self.is_retired.set(true);
+        self.retirement.notify_waiters();
+    }
+
+    /// Waits until another process has taken over.
+    pub(super) async fn retired(&self) {
+        let told = self.retirement.notified();
+        if !self.is_retired.get() {
+            told.await;
+        }
     }
 
     /// Ends what the configuration does not let stay.

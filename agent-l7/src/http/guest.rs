@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -191,21 +192,32 @@ where
             .max_buf_size(longest)
             .serve_connection(io, answer)
             .with_upgrades();
-        tokio::select! {
-            done = connection => done,
-            _ = caller.held.cut() => Ok(()),
-        }
+        carry(pin!(connection), &caller, |connection| connection.graceful_shutdown()).await
     } else {
         let connection = http2::Builder::new(Here)
             .max_header_list_size(longest_head)
             .max_concurrent_streams(STREAMS)
             .serve_connection(io, answer);
-        tokio::select! {
-            done = connection => done,
-            _ = caller.held.cut() => Ok(()),
-        }
+        carry(pin!(connection), &caller, |connection| connection.graceful_shutdown()).await
     };
     done.map_err(io::Error::other)
+}
+
+/// Has a connection go on until it is over; `wind_up` has it take no further requests.
+async fn carry<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    caller: &Caller,
+    wind_up: fn(Pin<&mut C>),
+) -> hyper::Result<()> {
+    tokio::select! {
+        done = &mut connection => return done,
+        _ = caller.held.cut() => return Ok(()),
+        () = caller.desk.retired() => wind_up(connection.as_mut()),
+    }
+    tokio::select! {
+        done = connection => done,
+        _ = caller.held.cut() => Ok(()),
+    }
 }
 
 /// Has what a connection of HTTP/2 spawns run on its own thread.

@@ -33,6 +33,14 @@ impl Carrier {
         }
     }
 
+    /// The relay, if it does not encrypt.
+    pub(crate) fn plain(&self) -> Option<&Relay> {
+        match self {
+            Self::Plain(relay) => Some(relay),
+            Self::Secure(_) => None,
+        }
+    }
+
     /// Takes in what the poller says of one side.
     pub(crate) fn notice(&mut self, side: Side, flags: EventFlags) {
         either!(self, relay => relay.notice(side, flags));

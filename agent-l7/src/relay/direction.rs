@@ -19,6 +19,10 @@ use rustix::{io, net};
 use super::Bench;
 use super::pipes::{PIPE, Pipe};
 
+pub(super) use moving::Handed;
+
+mod moving;
+
 #[derive(Debug)]
 pub(super) struct Direction {
     phase: Phase,

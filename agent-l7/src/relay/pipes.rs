@@ -48,6 +48,11 @@ impl Pipes {
         }
     }
 
+    /// A pipe that came from another process, with bytes in it.
+    pub(super) fn adopt(&self, out: OwnedFd, into: OwnedFd) -> Pipe {
+        Pipe { out, into, _open: Arc::clone(&self.open) }
+    }
+
     fn open(&self) -> Option<Pipe> {
         if Arc::strong_count(&self.open) > self.limit {
             return None;

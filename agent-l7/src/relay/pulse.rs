@@ -3,11 +3,12 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
 use crate::deadline::after;
+use crate::handover::{format, milliseconds};
 use crate::stats::Traffic;
 
 use super::owed::Owed;
@@ -28,6 +29,29 @@ pub(super) struct Pulse {
 impl Pulse {
     pub(super) fn new(patience: Patience, traffic: Arc<Traffic>, now: Instant) -> Self {
         Self { active: [now; 2], patience, traffic, carried: [0; 2], owed: [Owed::default(); 2] }
+    }
+
+    /// Goes on with what came from another process.
+    pub(super) fn resume(
+        patience: Patience,
+        traffic: Arc<Traffic>,
+        (carried, silent): ([u64; 2], [Duration; 2]),
+        now: Instant,
+    ) -> Self {
+        let active = silent.map(|silent| now.checked_sub(silent).unwrap_or(now));
+        Self { active, carried, ..Self::new(patience, traffic, now) }
+    }
+
+    pub(super) fn describe(&self, side: Side, now: Instant) -> format::Pulse {
+        let patience = match side {
+            Side::Client => self.patience.client,
+            Side::Server => self.patience.server,
+        };
+        format::Pulse {
+            silent_ms: milliseconds(now.saturating_duration_since(self.active[side as usize])),
+            patience_ms: milliseconds(patience),
+            carried: self.carried[side as usize],
+        }
     }
 
     /// `side` has sent something; `small` if it may wait for its acknowledgement to send more.

@@ -23,6 +23,10 @@ use crate::slab::Key;
 use super::setup::{Setup, Step, Target};
 use super::{Desk, Listening};
 
+pub(crate) use moving::{Arrival, Frozen};
+
+mod moving;
+
 pub(super) struct Connection {
     key: Key,
     /// What the log is to be told in the end.
@@ -68,6 +72,7 @@ enum Debt {
 }
 
 /// A connection that the log is told of.
+#[derive(Debug)]
 struct Record {
     peer: SocketAddr,
     since: Instant,
@@ -275,8 +280,13 @@ impl Connection {
 
 impl Guest {
     fn new(service: Arc<Service>) -> Self {
-        service.counts.active.add(1);
         service.counts.accepted.add(1);
+        Self::once_more(service)
+    }
+
+    /// One that was accepted before, by another process.
+    pub(crate) fn once_more(service: Arc<Service>) -> Self {
+        service.counts.active.add(1);
         Self(service)
     }
 

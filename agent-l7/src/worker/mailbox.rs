@@ -1,7 +1,7 @@
 //! How other threads speak to a worker: messages in order, and a bell that its poller hears.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use gantry_model::port::Port;
 use parking_lot::Mutex;
@@ -13,6 +13,8 @@ use crate::http::Client;
 use crate::seat::Seat;
 use crate::service::Service;
 use crate::slab::Key;
+
+use super::{Arrival, Frozen};
 
 #[derive(Debug)]
 pub(crate) struct Mailbox {
@@ -41,6 +43,14 @@ pub(crate) enum Message {
     Review(Arc<Service>),
     /// A client that speaks HTTP.
     Client(Box<Client>),
+    /// Clients of HTTP are to go to the process that has taken over.
+    Retire,
+    /// Listen no more, and give away all connections that may move.
+    Freeze(mpsc::Sender<Vec<Frozen>>),
+    /// Go on with those.
+    Thaw(Vec<Frozen>),
+    /// A connection from another process.
+    Arrive(Box<Arrival>),
     Stop,
 }
 

@@ -34,7 +34,10 @@ use crate::tls::Session;
 
 use super::{Desk, Guest, SERVER};
 
+pub(super) use moving::Moved;
+
 mod handshake;
+mod moving;
 
 pub(super) struct Setup {
     service: Arc<Service>,
@@ -78,6 +81,7 @@ pub(super) struct Ready {
 }
 
 /// What a client is connected to.
+#[derive(Debug)]
 pub(super) enum Target {
     Server(Seat),
     Fallback,
@@ -511,7 +515,7 @@ impl Target {
         }
     }
 
-    fn traffic<'a>(&'a self, service: &'a Service) -> &'a Arc<Traffic> {
+    pub(super) fn traffic<'a>(&'a self, service: &'a Service) -> &'a Arc<Traffic> {
         match self {
             Self::Server(seat) => &seat.server.traffic,
             Self::Fallback => &service.fallback,

@@ -12,3 +12,4 @@ mod setup;
 mod support;
 mod tls;
 mod told;
+mod upgrade;

@@ -26,7 +26,7 @@ fn pattern(seed: u64, at: u64) -> u8 {
 }
 
 /// Writes `length` patterned bytes in pieces of all sizes, then ends the stream.
-fn talk(mut stream: &TcpStream, seed: u64, length: u64) {
+pub(crate) fn talk(mut stream: &TcpStream, seed: u64, length: u64) {
     let mut dice = Dice(seed);
     let mut at = 0;
     while at < length {
@@ -40,7 +40,7 @@ fn talk(mut stream: &TcpStream, seed: u64, length: u64) {
 }
 
 /// Reads to the end and checks every byte; `pause` makes a slow reader.
-fn listen(mut stream: &TcpStream, seed: u64, length: u64, pause: Duration) {
+pub(crate) fn listen(mut stream: &TcpStream, seed: u64, length: u64, pause: Duration) {
     let mut buffer = vec![0; 100_003];
     let mut at = 0;
     loop {
