@@ -175,6 +175,12 @@ pub fn program(name: &str, package: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is missing: type `apt-get install {package}`"))
 }
 
+/// `GANTRY_PYTHON`, which `cargo xtask test` installs: a Python with what its clients need.
+pub fn python() -> PathBuf {
+    let own = std::env::var_os("GANTRY_PYTHON").map(PathBuf::from);
+    own.unwrap_or_else(|| program("python3", "python3"))
+}
+
 /// A program run to its end.
 #[derive(Debug)]
 pub struct Ran {

@@ -2,7 +2,7 @@
 //!
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
 //! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process,
-//! `identity_*` how certificates change while all goes on, `page_*` what the System Overview page
+//! `http_*` what clients of HTTP see, `identity_*` how certificates change while all goes on, `page_*` what the System Overview page
 //! shows, `protocol_*` what a medical protocol sees, `proxy_*` what other proxies do, `tls_*` what
 //! clients and real servers that speak TLS see, `upgrade_*` what a new version of a process takes over.
 
@@ -54,6 +54,8 @@ mod durability_disk;
 mod durability_kill;
 #[path = "e2e/failover_controller.rs"]
 mod failover_controller;
+#[path = "e2e/http_layer7.rs"]
+mod http_layer7;
 #[path = "e2e/identity_own_ca.rs"]
 mod identity_own_ca;
 #[path = "e2e/identity_renewal.rs"]

@@ -16,10 +16,13 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 21] = [
+const NEEDS: [Need; 24] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
     Need { package: "haproxy", program: "haproxy", why: "a proxy from another house" },
+    Need { package: "nginx", program: "nginx", why: "a web server from another house" },
+    Need { package: "nghttp2-client", program: "h2load", why: "a client of HTTP/2" },
+    Need { package: "wrk", program: "wrk", why: "many clients of HTTP/1.1" },
     Need { package: "curl", program: "curl", why: "an HTTP client from another house" },
     Need { package: "iproute2", program: "ip", why: "network namespaces" },
     Need { package: "iputils-arping", program: "arping", why: "asks who has an address" },
@@ -48,8 +51,8 @@ const BUF: &str = "@bufbuild/buf@1.75.0";
 /// Drives the browser; it brings none of its own.
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 
-/// What a gRPC client in Python is generated with, and reads errors with.
-const PYTHON: [&str; 2] = ["grpcio-tools==1.85.1", "grpcio-status==1.85.1"];
+/// What a gRPC client in Python is generated with, and reads errors with; and WebSocket on both sides.
+const PYTHON: [&str; 3] = ["grpcio-tools==1.85.1", "grpcio-status==1.85.1", "websockets==17.4"];
 
 /// Installs the packages that are missing; says which, when this is not root.
 pub(crate) fn install_packages() -> anyhow::Result<()> {
@@ -68,7 +71,9 @@ pub(crate) fn install_packages() -> anyhow::Result<()> {
     apt_get(&["update", "-q"])?;
     apt_get(&[&["install", "-y", "-q", "--no-install-recommends"], packages.as_slice()].concat())?;
     // These packages start servers of their own; the tests start theirs. No systemd, no matter.
-    for package in ["orthanc", "haproxy"].into_iter().filter(|package| packages.contains(package)) {
+    for package in
+        ["orthanc", "haproxy", "nginx"].into_iter().filter(|package| packages.contains(package))
+    {
         let _ = Command::new("systemctl").args(["disable", "--now", package]).output();
     }
     Ok(())

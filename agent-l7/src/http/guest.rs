@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::TcpStream as StdStream;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -290,12 +290,12 @@ impl Drop for Busy {
         }
         let Some(record) = &self.record else { return };
         let seconds = (clock::monotonic() - record.began).as_secs_f64();
-        let (service, client) = (&caller.service.name, SocketAddr::to_string(&caller.ends.client));
         info!(
-            %service, client, server = %record.server.borrow(), status = record.status.get(),
+            service = %caller.service.name, client = %caller.ends.client,
+            server = record.server.borrow().as_str(), status = record.status.get(),
             from_client = record.from_client.borrow().bytes.get(),
             to_client = record.to_client.get(), seconds,
-            id = record.id.to_str().unwrap_or_default(), why = %record.why.borrow(),
+            id = record.id.to_str().unwrap_or_default(), why = record.why.borrow().as_str(),
             "request answered"
         );
     }

@@ -124,6 +124,7 @@ fn server(number: u16) -> RealServer {
         min_connections: 0,
         max_connections: 0,
         admin_state: AdminState::Halt,
+        pool: None,
     }
 }
 

@@ -1,16 +1,10 @@
 //! A client in another language: Python, with what grpcio-tools generates from the protos.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gantry_tests::Site;
 use gantry_tests::backend::Backend;
-use gantry_tests::process::{program, run};
-
-/// `GANTRY_PYTHON`, which `cargo xtask test` installs: a Python with grpcio-tools and grpcio-status.
-fn python() -> PathBuf {
-    let own = std::env::var_os("GANTRY_PYTHON").map(PathBuf::from);
-    own.unwrap_or_else(|| program("python3", "python3"))
-}
+use gantry_tests::process::{python, run};
 
 /// Writes the client's stubs to `out`.
 async fn generate(out: &Path) {

@@ -101,6 +101,8 @@ fn default_tests() -> Vec<Test> {
         "msg-64",
         "msg-1000",
         "cps-32",
+        "http-64",
+        "http-1000",
         "idle-9000",
         "tls-up-8",
         "tls-down-8",
@@ -118,7 +120,7 @@ impl std::str::FromStr for Test {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is no test: use up, down, msg, cps or idle and a number of connections, as in \
+                "{text:?} is no test: use up, down, msg, cps, http or idle and a number of connections, as in \
                  msg-64, or tls-msg-64 for connections with TLS"
             )
         };
@@ -245,7 +247,11 @@ impl Layer7 {
         let own: Vec<u32> = backends.iter().copied().chain([std::process::id()]).collect();
         let load = Load {
             kind: test.kind,
-            to: if test.is_secure { target.ports.tls } else { target.ports.tcp },
+            to: match test.kind {
+                _ if test.is_secure => target.ports.tls,
+                Kind::Http => target.ports.http,
+                _ => target.ports.tcp,
+            },
             connections: test.connections,
             threads: threads().min(test.connections),
             tls: test.is_secure.then(|| Arc::clone(&secrets.client)),

@@ -20,6 +20,8 @@ pub(super) struct Ports {
     pub(super) tcp: SocketAddr,
     /// TLS, which ends at the proxy.
     pub(super) tls: SocketAddr,
+    /// Requests of HTTP.
+    pub(super) http: SocketAddr,
 }
 
 /// HAProxy with two threads in a folder of its own.
@@ -40,9 +42,11 @@ pub(super) fn haproxy(
          option redispatch\n    retries 3\n    default-server check inter 1s fall 2 observe layer4 \
          error-limit 1 on-error mark-down\n\
          listen tcp\n    bind {tcp}\n    {persistence}\n{servers}\
-         listen tls\n    bind {tls} ssl crt {certificate}\n    {persistence}\n{servers}",
+         listen tls\n    bind {tls} ssl crt {certificate}\n    {persistence}\n{servers}\
+         listen http\n    mode http\n    option forwardfor\n    bind {http}\n    {persistence}\n{servers}",
         tcp = ports.tcp,
         tls = ports.tls,
+        http = ports.http,
         certificate = secrets.both.display(),
     );
     let path = dir.join("haproxy.cfg");
@@ -69,9 +73,16 @@ pub(super) fn nginx(
          proxy_connect_timeout 4s;\n proxy_timeout 1h;\n tcp_nodelay on;\n \
          ssl_certificate {chain};\n ssl_certificate_key {key};\n \
          server {{\n  listen {tcp} reuseport backlog=16384;\n  proxy_pass real;\n }}\n \
-         server {{\n  listen {tls} ssl reuseport backlog=16384;\n  proxy_pass real;\n }}\n}}\n",
+         server {{\n  listen {tls} ssl reuseport backlog=16384;\n  proxy_pass real;\n }}\n}}\n\
+         http {{\n access_log off;\n keepalive_requests 1000000000;\n \
+         upstream web {{\n  least_conn;\n{servers}  keepalive 256;\n  \
+         keepalive_requests 1000000000;\n }}\n server {{\n  \
+         listen {http} reuseport backlog=16384;\n  location / {{\n   proxy_pass http://web;\n   \
+         proxy_http_version 1.1;\n   proxy_set_header Connection \"\";\n   \
+         proxy_set_header X-Forwarded-For $remote_addr;\n  }}\n }}\n}}\n",
         tcp = ports.tcp,
         tls = ports.tls,
+        http = ports.http,
         chain = secrets.chain.display(),
         key = secrets.key.display(),
         home = home.display(),

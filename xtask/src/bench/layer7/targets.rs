@@ -68,7 +68,10 @@ pub(super) async fn start_targets(
     secrets: &Secrets,
     servers: &[SocketAddr],
 ) -> anyhow::Result<Vec<Target>> {
-    let ports = || anyhow::Ok(Ports { tcp: free_address()?, tls: free_address()? });
+    let ports = || {
+        let [tcp, tls, http] = [free_address()?, free_address()?, free_address()?];
+        anyhow::Ok(Ports { tcp, tls, http })
+    };
     let (ours, of_haproxy, of_nginx) = (ports()?, ports()?, ports()?);
     let dir: &Path = rig.dir();
     let [agent, healthd] = start_gantry(rig, ours, secrets, servers).await?;
@@ -79,7 +82,8 @@ pub(super) async fn start_targets(
         peer("nginx", peers::nginx(dir, of_nginx, secrets, servers, threads())?, of_nginx),
     ];
     for target in &targets {
-        for port in [target.ports.tcp, target.ports.tls] {
+        let Ports { tcp, tls, http } = target.ports;
+        for port in [tcp, tls, http] {
             wait_for(port).with_context(|| format!("starting {}", target.name))?;
         }
     }
@@ -98,8 +102,12 @@ async fn start_gantry(
     rig.gantry(&import).await?;
     let plain = pb::Layer7::default();
     let tls = pb::Layer7 { certificate: "certificates/bench".to_owned(), ..plain.clone() };
-    let services =
-        vec![service("tcp", ports.tcp, plain, servers), service("tls", ports.tls, tls, servers)];
+    let http = pb::Layer7 { mode: pb::layer7::Mode::HttpMode.into(), ..plain.clone() };
+    let services = vec![
+        service("tcp", ports.tcp, plain, servers),
+        service("tls", ports.tls, tls, servers),
+        service("http", ports.http, http, servers),
+    ];
     rig.make_cluster_of(CLUSTER, services).await?;
     let identity = rig.enroll(CLUSTER, "lb1").await?;
     let feed = rig.dir().join("health.sock");
