@@ -75,9 +75,9 @@ async fn agent_keeps_the_last_good_form_of_a_service_it_cannot_change() {
 async fn agent_says_what_it_cannot_carry_out() {
     let site = Site::start().await;
     let backend = Backend::start("one", site.block.socket(20, 80)).await;
-    let http = pb::Layer7 { mode: Mode::HttpMode.into(), ..Default::default() };
+    let dicom = pb::Layer7 { mode: Mode::DicomMode.into(), ..Default::default() };
     let service = pb::VirtualService {
-        forwarding: Some(Forwarding::Layer7(http)),
+        forwarding: Some(Forwarding::Layer7(dicom)),
         ..layer7(site.block.socket(10, 80))
     };
     site.create("web", service, vec![server("one", backend.address)]).await;
