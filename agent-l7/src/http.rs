@@ -47,7 +47,7 @@ pub(crate) struct Client {
 /// The threads, which are started when the first service needs them.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    /// One for each, behind those of the workers.
+    /// One for each.
     mailboxes: Vec<Arc<Mailbox>>,
     running: Vec<JoinHandle<()>>,
 }
@@ -57,7 +57,7 @@ impl Threads {
         Self { mailboxes, running: Vec::new() }
     }
 
-    /// The mailboxes of those that run; `first` is the number of the first thread among all.
+    /// The mailboxes of those that run.
     pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
         &self.mailboxes[..self.running.len()]
     }

@@ -52,9 +52,9 @@ pub struct Plane {
     verdicts: HashMap<ServerName, bool>,
     claims: Claims,
     next_serial: u64,
-    /// Those of the workers, and behind them those of the threads of HTTP.
     mailboxes: Arc<[Arc<Mailbox>]>,
-    workers: usize,
+    /// Whom a service may speak to: the workers, and behind them the threads of HTTP.
+    places: Arc<[Arc<Mailbox>]>,
     threads: Vec<JoinHandle<()>>,
     http: http::Threads,
     /// Workers that have not begun yet.
@@ -100,24 +100,23 @@ impl Plane {
     /// accepted.
     pub(crate) fn prepare(settings: Settings) -> Result<Self, PlaneError> {
         let count = settings.workers.get();
-        let of_workers: Result<Vec<_>, _> =
+        let mailboxes: Result<Arc<[_]>, _> =
             (0..count).map(|_| Mailbox::new().map(Arc::new)).collect();
-        let mut mailboxes = of_workers.map_err(|error| PlaneError::OpenWorker(error.into()))?;
-        mailboxes.extend((0..count).map(|_| Arc::new(Mailbox::of_tasks())));
-        let mailboxes: Arc<[Arc<Mailbox>]> = mailboxes.into();
+        let mailboxes = mailboxes.map_err(|error| PlaneError::OpenWorker(error.into()))?;
+        let of_http: Vec<_> = (0..count).map(|_| Arc::new(Mailbox::of_tasks())).collect();
         let mut plane = Self {
             services: HashMap::new(),
             verdicts: HashMap::new(),
             claims: Claims::default(),
             next_serial: 0,
             mailboxes: Arc::clone(&mailboxes),
-            workers: count,
+            places: mailboxes.iter().chain(&of_http).cloned().collect(),
             threads: Vec::with_capacity(count),
-            http: http::Threads::new(mailboxes[count..].to_vec()),
+            http: http::Threads::new(of_http.clone()),
             waiting: Vec::with_capacity(count),
         };
-        for (at, (mailbox, http)) in mailboxes.iter().zip(&mailboxes[count..]).enumerate() {
-            let worker = Worker::new(at, Arc::clone(mailbox), Arc::clone(http))
+        for (at, (mailbox, http)) in mailboxes.iter().zip(of_http).enumerate() {
+            let worker = Worker::new(at, Arc::clone(mailbox), http)
                 .map_err(|error| PlaneError::OpenWorker(error.into()))?;
             plane.waiting.push(worker);
         }
@@ -149,7 +148,8 @@ impl Plane {
         let secrecy = Secrecy::new(layer7, key_pairs, &secrecy.unwrap_or_default());
         let secrecy = secrecy.map_err(refusal::unfit)?;
         let before = before.map(|deployed| &deployed.listeners);
-        let opened = listeners::open(&service, &layer7.tcp, before, &self.claims, self.workers)?;
+        let opened =
+            listeners::open(&service, &layer7.tcp, before, &self.claims, self.mailboxes.len())?;
         if layer7.mode == Mode::Http {
             self.http.start().map_err(|error| refusal::no_threads(&error))?;
         }
@@ -160,8 +160,7 @@ impl Plane {
         };
         let unsettled = self.route(&mut deployed, (layer7, secrecy), &service, &servers);
         deployed.service.set_closed(service.disabled);
-        let workers = &self.mailboxes[..self.workers];
-        deployed.listeners.change(opened, &deployed.service, &mut self.claims, workers);
+        deployed.listeners.change(opened, &deployed.service, &mut self.claims, &self.mailboxes);
         if unsettled || service.disabled {
             self.review(&deployed.service);
         }
@@ -174,7 +173,7 @@ impl Plane {
     pub fn remove(&mut self, name: &ServiceName) {
         let Some(mut deployed) = self.services.remove(name) else { return };
         deployed.service.set_closed(true);
-        deployed.listeners.close(&mut self.claims, &self.mailboxes[..self.workers]);
+        deployed.listeners.close(&mut self.claims, &self.mailboxes);
         for entry in &deployed.service.routing().servers {
             self.verdicts.remove(&entry.live.name);
         }
@@ -217,7 +216,7 @@ impl Plane {
         let serial = self.next_serial;
         self.next_serial += 1;
         let routing = Routing::new(layer7, config, Vec::new(), None);
-        let workers = Arc::clone(&self.mailboxes);
+        let workers = Arc::clone(&self.places);
         Deployed {
             service: Arc::new(Service::new(config.name.clone(), serial, routing, workers)),
             listeners: Listeners::default(),
@@ -265,7 +264,7 @@ impl Plane {
     }
 
     fn review(&self, service: &Arc<Service>) {
-        for mailbox in self.mailboxes[..self.workers].iter().chain(self.http.mailboxes()) {
+        for mailbox in self.mailboxes.iter().chain(self.http.mailboxes()) {
             mailbox.send(Message::Review(Arc::clone(service)));
         }
     }
@@ -273,7 +272,7 @@ impl Plane {
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        for mailbox in &self.mailboxes[..self.workers] {
+        for mailbox in self.mailboxes.iter() {
             mailbox.send(Message::Stop);
         }
         self.http.stop();

@@ -64,6 +64,11 @@ pub(crate) fn connect(address: SocketAddr, tcp: &Tcp) -> io::Result<OwnedFd> {
     }
 }
 
+/// Whether a connection failed for want of descriptors or ports, which is no fault of the server's.
+pub(crate) fn is_ours(error: Errno) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL].contains(&error)
+}
+
 /// Sets what `tcp` asks for. Sockets that are accepted inherit it from their listener.
 pub(crate) fn treat(socket: impl AsFd, tcp: &Tcp) -> io::Result<()> {
     if let Some(after) = tcp.keepalive {

@@ -4,6 +4,7 @@
 //! force; connections that have begun keep theirs when that changes. The [`Session`] of a connection speaks the protocol over bytes that others read and write.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_model::key_pair::KeyPair;
 use gantry_model::name::{CertificateName, Id};
@@ -69,6 +70,8 @@ pub(crate) struct Unfit {
     pub(crate) message: String,
 }
 
+/// How long a client may take to agree on keys.
+pub(crate) const SHAKING: Duration = Duration::from_secs(10);
 /// What clients of HTTP may ask for (RFC 7301).
 const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];

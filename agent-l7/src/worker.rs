@@ -221,10 +221,7 @@ impl Worker {
     }
 
     fn hand_over(&mut self, key: Key) {
-        let Some(mut connection) = self.connections.remove(key) else { return };
-        self.members.remove(&(connection.service().serial, key));
-        self.timers.keep(key, None, &mut connection.armed);
-        if let Some(client) = connection.into_client() {
+        if let Some(client) = self.take_out(key).and_then(|connection| connection.into_client()) {
             // It could only not be there, and then there is nothing to take out.
             let _ = epoll::delete(&self.desk.poller, &client.socket);
             self.http.send(Message::Client(Box::new(client)));
@@ -232,10 +229,17 @@ impl Worker {
     }
 
     fn end(&mut self, key: Key, why: Ending) {
-        let Some(mut connection) = self.connections.remove(key) else { return };
-        connection.tell(why, self.desk.now);
+        if let Some(connection) = self.take_out(key) {
+            connection.tell(why, self.desk.now);
+        }
+    }
+
+    /// From here on the worker knows nothing of it.
+    fn take_out(&mut self, key: Key) -> Option<Box<Connection>> {
+        let mut connection = self.connections.remove(key)?;
         self.members.remove(&(connection.service().serial, key));
         self.timers.keep(key, None, &mut connection.armed);
+        Some(connection)
     }
 
     /// Looks at every connection of a service whose configuration has changed.

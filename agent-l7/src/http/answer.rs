@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tracing::debug;
 
-use crate::deadline::after;
+use crate::deadline::{after, after_dials};
 use crate::seat::{Seat, Visitor};
 use crate::service::Routing;
 use crate::stats::Traffic;
@@ -28,8 +28,6 @@ use super::page::{self, REQUEST_ID, Reason};
 use super::tunnel;
 use super::upstream::{self, Idle, Kind, Lent};
 
-/// All attempts together may take this many times the connect timeout.
-const DIAL_TIMEOUTS: u32 = 3;
 const LONGEST_ID: usize = 128;
 
 /// What a client wants to switch to, and the way to its connection.
@@ -132,14 +130,14 @@ async fn handle(
         let redirect = page::redirect(host, path, id).ok_or(Reason::Malformed)?;
         return Ok(Handled::Redirected(redirect));
     }
+    let token = routing.cookie.and_then(|_| Token::read(&parts.headers, &http.cookie));
     let mut asking = Asking {
         caller,
         routing,
-        visitor: visitor(caller, routing, &parts),
+        visitor: visitor(caller, routing, &parts, token),
         queue_until: None,
         dial_until: None,
     };
-    let token = routing.cookie.and_then(|_| Token::read(&parts.headers, &http.cookie));
     head::strip(&mut parts.headers);
     if let Some((to, _)) = &switch {
         head::switch(&mut parts.headers, to.clone());
@@ -168,14 +166,11 @@ async fn handle(
 }
 
 /// Who asks, and for what.
-fn visitor(caller: &Caller, routing: &Routing, parts: &Parts) -> Visitor {
+fn visitor(caller: &Caller, routing: &Routing, parts: &Parts, token: Option<Token>) -> Visitor {
     let (host, path) = (head::host(&parts.headers), parts.uri.path());
     let mut visitor = Visitor::new(caller.ends.client.ip());
     visitor.pool = gantry_model::http::pool(&routing.layer7.routes, host, path).cloned();
-    if routing.cookie.is_some() {
-        let token = Token::read(&parts.headers, &routing.layer7.http.cookie);
-        visitor.home = token.and_then(|token| routing.by_token(token.server)).cloned();
-    }
+    visitor.home = token.and_then(|token| routing.by_token(token.server)).cloned();
     visitor
 }
 
@@ -196,6 +191,12 @@ fn cookie(
     }
 }
 
+/// How long nothing may be heard while a body is on its way, from either side.
+fn patience(routing: &Routing) -> Duration {
+    let timeouts = routing.layer7.timeouts;
+    timeouts.client.max(timeouts.server)
+}
+
 /// Has the client's connection and the server's carry bytes from now on.
 fn change_over(
     fetched: Fetched,
@@ -209,8 +210,7 @@ fn change_over(
     let (mut head, _) = response.into_parts();
     head::strip(&mut head.headers);
     head::switch(&mut head.headers, to);
-    let timeouts = routing.layer7.timeouts;
-    let patience = timeouts.client.max(timeouts.server);
+    let patience = patience(routing);
     tokio::task::spawn_local(async move {
         if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
             tunnel::carry(client, server, held, traffic, patience).await;
@@ -224,8 +224,7 @@ fn relay(caller: &Rc<Caller>, routing: &Routing, fetched: Fetched, busy: Busy) -
     let Fetched { response, held, lent, traffic } = fetched;
     let (head, inner) = response.into_parts();
     busy.answered(head.status.as_u16(), "it was answered");
-    let timeouts = routing.layer7.timeouts;
-    let patience = timeouts.client.max(timeouts.server);
+    let patience = patience(routing);
     held.expect(patience);
     if caller.is_serial {
         // A client that takes nothing keeps its own connection only from going on.
@@ -321,9 +320,7 @@ impl Asking<'_> {
             return Some(kept);
         }
         let patience = layer7.timeouts.connect;
-        self.dial_until.get_or_insert_with(|| {
-            after(clock::monotonic(), patience.saturating_mul(DIAL_TIMEOUTS))
-        });
+        self.dial_until.get_or_insert_with(|| after_dials(clock::monotonic(), patience));
         let header = header.unwrap_or_default();
         match upstream::dial(at, &layer7.tcp, &header, tls, patience).await {
             Ok(sender) => {
@@ -351,8 +348,7 @@ impl Asking<'_> {
     ) -> Attempt {
         let Target { held, traffic, .. } = target;
         traffic.connections.add(1);
-        let timeouts = self.routing.layer7.timeouts;
-        let carried = upload.send_by(&held, timeouts.server.max(timeouts.client), &traffic);
+        let carried = upload.send_by(&held, patience(self.routing), &traffic);
         let name = held.seat().map(|seat| seat.server.name.server.as_str());
         busy.goes_to(name.unwrap_or("the fallback"), &carried);
         let may_repeat = upload.is_none() && head::may_repeat(&parts.method);

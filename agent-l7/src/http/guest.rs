@@ -25,6 +25,7 @@ use tracing::{debug, info};
 
 use crate::proxy_header::Ends;
 use crate::service::Service;
+use crate::tls::SHAKING;
 use crate::worker::Guest;
 
 use super::body::Carried;
@@ -33,14 +34,11 @@ use super::head::Introduction;
 use super::leash::Held;
 use super::{Client, answer};
 
-/// How long a client may take to agree on keys.
-const SHAKING: Duration = Duration::from_secs(10);
-/// Longer than any request takes.
-const BUSY: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Requests that one client may have under way on a connection of HTTP/2.
 const STREAMS: u32 = 128;
-/// How connections of HTTP/2 begin, in part (RFC 9113, section 3.4).
+/// How connections of HTTP/2 begin, in part (RFC 9113, section 3.4), and how much of it tells them.
 const PREFACE: &[u8] = b"PRI ";
+const TELLING: usize = 3;
 const H2: &[u8] = b"h2";
 
 /// Who sends requests, as all of its requests see it.
@@ -130,7 +128,7 @@ async fn meet(desk: Rc<Desk>, client: Client) -> io::Result<()> {
         None => {
             held.expect(request_timeout);
             let is_serial = tokio::select! {
-                begins = begins_with(&stream, PREFACE) => !begins?,
+                is_http2 = is_http2(&stream) => !is_http2?,
                 _ = held.cut() => return Ok(()),
             };
             converse(stream, caller(held, false, is_serial), longest).await
@@ -145,16 +143,12 @@ async fn meet(desk: Rc<Desk>, client: Client) -> io::Result<()> {
                     converse(stream, caller(held, true, is_serial), longest).await
                 }
                 Err(error) => {
-                    client_unshaken(&held);
+                    held.service().counts.unshaken.add(1);
                     Err(error)
                 }
             }
         }
     }
-}
-
-fn client_unshaken(held: &Held) {
-    held.service().counts.unshaken.add(1);
 }
 
 /// Agrees on keys; gives whether requests come one at a time as well.
@@ -167,11 +161,11 @@ async fn shake(
     Ok((secured, is_serial))
 }
 
-/// Whether the first that is heard of `stream` is this. Nothing is taken from it.
-async fn begins_with(stream: &TcpStream, beginning: &[u8]) -> io::Result<bool> {
-    let mut heard = [0; 4];
+/// Whether what is heard first of `stream` is HTTP/2. Nothing is taken from it.
+async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut heard = [0; PREFACE.len()];
     let length = stream.peek(&mut heard).await?;
-    Ok(length > 0 && heard[..length] == beginning[..length.min(beginning.len())] && length >= 3)
+    Ok(length >= TELLING && PREFACE.starts_with(&heard[..length]))
 }
 
 async fn converse<S>(stream: S, caller: Rc<Caller>, longest_head: u32) -> io::Result<()>
@@ -234,7 +228,7 @@ impl Busy {
     pub(super) fn begin(caller: &Rc<Caller>, layer7: &Layer7, id: &HeaderValue) -> Self {
         caller.busy.set(caller.busy.get() + 1);
         // From here on the request's own leash counts.
-        caller.held.rope().heard(BUSY);
+        caller.held.rope().heard(Duration::MAX);
         let record = layer7.log_connections.then(|| {
             Box::new(Record {
                 id: id.clone(),

@@ -7,6 +7,7 @@ use hyper::{Response, StatusCode};
 
 use super::body::Answer;
 
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Why the proxy answers itself.
@@ -79,15 +80,13 @@ pub(super) fn of(reason: Reason, id: &HeaderValue) -> Response<Answer> {
          color:#222}}small{{color:#666}}</style></head>\n<body><h1>{title}</h1>\n<p>{words}</p>\n\
          <p><small>{code} &middot; request {shown}</small></p></body></html>\n"
     );
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    own(status, html, Bytes::from(page), id)
+    own(status, HTML, Bytes::from(page), id)
 }
 
 /// The page that an operator has written for when nobody serves.
 pub(super) fn maintenance(page: &Maintenance, id: &HeaderValue) -> Response<Answer> {
     let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let content_type = HeaderValue::from_str(&page.content_type)
-        .unwrap_or(HeaderValue::from_static("text/html; charset=utf-8"));
+    let content_type = HeaderValue::from_str(&page.content_type).unwrap_or(HTML);
     own(status, content_type, Bytes::from(page.body.clone()), id)
 }
 

@@ -202,10 +202,9 @@ where
 }
 
 impl DialError {
-    /// Want of descriptors or ports is nobody's fault but ours.
+    /// It is no fault of the server's.
     pub(super) fn is_ours(&self) -> bool {
         let Self::Io(error) = self else { return false };
-        let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-        Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
+        Errno::from_io_error(error).is_some_and(socket::is_ours)
     }
 }

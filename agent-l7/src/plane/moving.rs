@@ -59,7 +59,7 @@ impl Plane {
     /// Stops accepting, and takes all connections that may move from the workers.
     pub(crate) fn freeze(&mut self) -> Still {
         let mut still = Vec::new();
-        for (worker, mailbox) in self.mailboxes[..self.workers].iter().enumerate() {
+        for (worker, mailbox) in self.mailboxes.iter().enumerate() {
             let (to, from) = mpsc::channel();
             mailbox.send(Message::Freeze(to));
             let frozen = from.recv().expect("a worker that panics ends the process");
@@ -71,7 +71,7 @@ impl Plane {
     /// Goes on as if nothing had been.
     pub(crate) fn thaw(&mut self, still: Still) {
         for deployed in self.services.values() {
-            deployed.listeners.listen_again(&deployed.service, &self.mailboxes[..self.workers]);
+            deployed.listeners.listen_again(&deployed.service, &self.mailboxes);
         }
         self.put_back(still);
     }
@@ -177,9 +177,7 @@ impl Plane {
 
     /// Goes on with what was handed on.
     pub(crate) fn take_in(&mut self, arrivals: Vec<Arrival>) {
-        for (arrival, mailbox) in
-            arrivals.into_iter().zip(self.mailboxes[..self.workers].iter().cycle())
-        {
+        for (arrival, mailbox) in arrivals.into_iter().zip(self.mailboxes.iter().cycle()) {
             mailbox.send(Message::Arrive(Box::new(arrival)));
         }
         self.claims.forget_inherited();

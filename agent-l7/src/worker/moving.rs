@@ -24,10 +24,7 @@ impl Worker {
 
     fn freeze_one(&mut self, key: Key) -> Option<Frozen> {
         self.connections.get_mut(key).filter(|connection| connection.can_move())?;
-        let mut connection = self.connections.remove(key)?;
-        self.members.remove(&(connection.service().serial, key));
-        self.timers.keep(key, None, &mut connection.armed);
-        Some(connection.freeze(&self.desk))
+        Some(self.take_out(key)?.freeze(&self.desk))
     }
 
     pub(super) fn thaw(&mut self, frozen: Vec<Frozen>) {

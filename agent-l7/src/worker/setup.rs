@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, sockopt};
 use tracing::debug;
 
-use crate::deadline::after;
+use crate::deadline::{after, after_dials};
 use crate::ending::Ending;
 use crate::http::Client;
 use crate::proxy_header::{self, Ends, Header};
@@ -130,9 +130,6 @@ struct InLine {
 
 /// How long a client may take to say who it is.
 const GREETING: Duration = Duration::from_secs(5);
-
-/// All attempts together may take this many times the connect timeout.
-const DIAL_TIMEOUTS: u32 = 3;
 
 impl Setup {
     pub(super) fn new(
@@ -445,7 +442,7 @@ impl Setup {
         desk: &Desk,
     ) -> rustix::io::Result<(OwnedFd, Instant)> {
         let patience = self.service.routing().layer7.timeouts.connect;
-        self.dial_until.get_or_insert(after(desk.now, patience.saturating_mul(DIAL_TIMEOUTS)));
+        self.dial_until.get_or_insert(after_dials(desk.now, patience));
         let port = to.port.unwrap_or(self.port);
         let at = SocketAddr::new(to.address, port.get());
         let socket = socket::connect(at, &self.service.routing().layer7.tcp)?;
@@ -477,9 +474,7 @@ impl Setup {
         let Target::Server(seat) = target else { return };
         debug!(server = %seat.server.name, %error, "connect failed");
         self.visitor.tried.push(Arc::clone(&seat.server));
-        // Want of descriptors or ports is nobody's fault but ours.
-        let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-        if !ours.contains(&error) {
+        if !socket::is_ours(error) {
             seat.server.suspect(desk.now);
         }
     }

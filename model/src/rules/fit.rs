@@ -45,15 +45,12 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
     if service.check.through_virtual_address {
         violations.within("health_check", |violations| check_way(violations, service));
     }
-    if let Forwarding::Layer7(layer7) = &service.forwarding
-        && layer7.server_tls.is_some()
-        && layer7.tls.is_none()
-    {
-        let what = "needs layer7.certificate: only what was decrypted here can be encrypted anew. \
-                    To pass TLS through untouched, leave both out";
-        violations.add("layer7.reencrypt", "NEEDS_CERTIFICATE", what);
-    }
     if let Forwarding::Layer7(layer7) = &service.forwarding {
+        if layer7.server_tls.is_some() && layer7.tls.is_none() {
+            let what = "needs layer7.certificate: only what was decrypted here can be encrypted anew. \
+                        To pass TLS through untouched, leave both out";
+            violations.add("layer7.reencrypt", "NEEDS_CERTIFICATE", what);
+        }
         violations.within("layer7", |violations| check_http(violations, layer7));
         let remembers = service.persistence.is_some_and(|kept| kept.key != PersistenceKey::Cookie);
         if remembers && !layer7.routes.is_empty() {

@@ -1,8 +1,6 @@
 //! TLS while a connection is set up: with the client before a server is chosen, and with the server as a
 //! part of connecting.
 
-use std::time::Duration;
-
 use gantry_model::service::Mode;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -11,13 +9,10 @@ use tracing::{debug, warn};
 use crate::deadline::after;
 use crate::ending::Ending;
 use crate::queue::Place;
-use crate::tls::{Session, ShakeError, Shaken, WithServers};
+use crate::tls::{SHAKING, Session, ShakeError, Shaken, WithServers};
 use crate::worker::Desk;
 
 use super::{Securing, Setup, State, Step};
-
-/// How long a client may take to agree on keys.
-const SHAKING: Duration = Duration::from_secs(10);
 
 impl Setup {
     /// Looks for a server, once the client has agreed on keys where it must.
