@@ -7,7 +7,8 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-use crate::process::{Process, Ran, run};
+use crate::own_ca::openssl;
+use crate::process::{Process, Ran};
 use crate::wait::soon;
 
 /// An authority, and the folder in which it and what it signs lie as `{name}.pem` and
@@ -20,14 +21,13 @@ pub struct Authority {
 impl Authority {
     /// Makes one in `folder`, as `authority`.
     pub async fn make(folder: PathBuf) -> Self {
-        let authority = Self { folder };
-        let [key, certificate] =
-            ["authority-key.pem", "authority.pem"].map(|it| authority.file(it));
-        let key_of = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        let named = ["-subj", "/CN=An authority", "-days", "30", "-keyout", &key, "-out"];
-        let all = [&["req", "-x509"], &key_of[..], &named[..], &[&certificate]].concat();
-        authority.openssl(&all).await;
-        authority
+        openssl(
+            &folder,
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30 \
+             -subj /CN=Authority -keyout authority-key.pem -out authority.pem",
+        )
+        .await;
+        Self { folder }
     }
 
     /// Where a file of the folder is.
@@ -39,20 +39,24 @@ impl Authority {
         std::fs::read_to_string(self.file("authority.pem")).unwrap()
     }
 
-    /// Signs a certificate with an RSA key for `names`: DNS names, separated by commas.
-    pub async fn issue(&self, name: &str, names: &str) {
-        let [key, request, certificate] =
-            ["-key.pem", ".csr", ".pem"].map(|end| self.file(&format!("{name}{end}")));
-        let all: Vec<_> = names.split(',').map(|name| format!("DNS:{name}")).collect();
-        let extension = format!("subjectAltName={}", all.join(","));
-        let subject = format!("/CN={name}");
-        let begin = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-addext"];
-        let end = [extension.as_str(), "-keyout", &key, "-out", &request];
-        self.openssl(&[&begin[..], &end[..]].concat()).await;
-        let [by, by_key] = ["authority.pem", "authority-key.pem"].map(|it| self.file(it));
-        let begin = ["x509", "-req", "-in", &request, "-CA", &by, "-CAkey", &by_key, "-days", "20"];
-        let end = ["-CAcreateserial", "-copy_extensions", "copy", "-out", &certificate];
-        self.openssl(&[&begin[..], &end[..]].concat()).await;
+    /// Signs a certificate with an RSA key for the DNS name `host`.
+    pub async fn issue(&self, name: &str, host: &str) {
+        openssl(
+            &self.folder,
+            &format!(
+                "req -newkey rsa:2048 -noenc -subj /CN={name} -addext subjectAltName=DNS:{host} \
+                 -keyout {name}-key.pem -out {name}.csr"
+            ),
+        )
+        .await;
+        openssl(
+            &self.folder,
+            &format!(
+                "x509 -req -in {name}.csr -CA authority.pem -CAkey authority-key.pem -days 20 \
+                 -CAcreateserial -copy_extensions copy -out {name}.pem"
+            ),
+        )
+        .await;
     }
 
     /// OpenSSL's server at `at`, which shows the certificate `name`; `more` says what it does.
@@ -83,10 +87,6 @@ impl Authority {
         let mut talk = self.connect(at, name, more);
         talk.is_answered().await;
         talk.end().await
-    }
-
-    async fn openssl(&self, arguments: &[&str]) {
-        run(Path::new("openssl"), arguments, &self.folder).await.output();
     }
 }
 

@@ -199,6 +199,12 @@ impl Site {
         run(&binary("gantry"), arguments.iter().chain(&caller), self.dir()).await
     }
 
+    /// Imports a certificate and its key from files, as an operator does.
+    pub async fn import(&self, id: &str, chain: &str, key: &str) {
+        let arguments = ["import", "certificate", id, "--chain", chain, "--key", key];
+        self.gantry(&arguments).await.output();
+    }
+
     /// Gives a real server another weight, and changes nothing else.
     pub async fn set_weight(&self, server: &str, weight: i32) {
         let name = server.to_owned();

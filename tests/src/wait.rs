@@ -1,8 +1,10 @@
 //! Waiting for a condition, never for time to pass.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gantry_runtime::clock;
+use tokio::net::TcpStream;
 
 /// Far longer than anything takes on a busy machine, and on an emulated one.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,6 +34,12 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
         assert!(clock::monotonic() - begun < patience, "it never came true that {what}");
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Waits until somebody takes connections at `at`.
+pub async fn listens(at: SocketAddr) {
+    let what = format!("somebody listens at {at}");
+    eventually(&what, async || TcpStream::connect(at).await.ok()).await;
 }
 
 /// Waits for something that has to happen by itself; fails when it does not.

@@ -8,10 +8,10 @@ use gantry_proto::v1 as pb;
 use gantry_tests::openssl::Authority;
 use gantry_tests::process::{Process, python, run};
 use gantry_tests::services::{connect_check, layer7, server};
+use gantry_tests::wait::listens;
 use gantry_tests::{Site, eventually};
 use pb::layer7::{Http, Mode, Route};
 use pb::virtual_service::Forwarding;
-use tokio::net::TcpStream;
 
 const NAME: &str = "viewer.example";
 
@@ -31,7 +31,7 @@ async fn nginx(site: &Site, name: &str, at: SocketAddr) -> Process {
     std::fs::write(&config, text).unwrap();
     let arguments = ["-c", config.to_str().unwrap(), "-p", folder.to_str().unwrap()];
     let process = Process::start(name, Path::new("nginx"), arguments, &folder);
-    eventually("nginx listens", async || TcpStream::connect(at).await.ok()).await;
+    listens(at).await;
     process
 }
 
@@ -41,8 +41,7 @@ async fn scene() -> (Site, Authority) {
     let authority = Authority::make(site.folder("tls")).await;
     authority.issue("viewer", NAME).await;
     let [chain, key] = ["viewer.pem", "viewer-key.pem"].map(|it| authority.file(it));
-    let arguments = ["import", "certificate", "viewer", "--chain", &chain, "--key", &key];
-    site.gantry(&arguments).await.output();
+    site.import("viewer", &chain, &key).await;
     (site, authority)
 }
 
@@ -161,7 +160,7 @@ async fn http_carries_websockets() {
     let (ip, port) = (real.ip().to_string(), real.port().to_string());
     let arguments = [script, "serve", &ip, &port];
     let _server = Process::start("websocket", &python(), arguments, site.dir());
-    eventually("it listens", async || TcpStream::connect(real).await.ok()).await;
+    listens(real).await;
     site.create("web", http(listen, true, pb::Layer7::default()), vec![server("one", real)]).await;
     site.up("web").await;
     let (ip, port) = (listen.ip().to_string(), listen.port().to_string());

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use gantry_proto::v1 as pb;
+use gantry_tests::Site;
 use gantry_tests::process::Process;
 use gantry_tests::services::{connect_check, layer7, server};
-use gantry_tests::{Site, eventually};
+use gantry_tests::wait::listens;
 use pb::layer7::ProxyProtocol;
 use pb::virtual_service::Forwarding;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
 /// HAProxy from `bind` to `server`, each with more words of its configuration.
@@ -25,10 +26,6 @@ fn haproxy(site: &Site, name: &str, bind: &str, server: &str) -> Process {
     std::fs::write(&config, text).unwrap();
     let arguments = ["-db", "-f", config.to_str().unwrap()];
     Process::start(name, Path::new("haproxy"), arguments, &folder)
-}
-
-async fn listens(at: SocketAddr) {
-    eventually("HAProxy listens", async || TcpStream::connect(at).await.ok()).await;
 }
 
 /// A real server that gives back the first line that it is sent, and says who it is.

@@ -4,20 +4,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use gantry_proto::v1 as pb;
+use gantry_tests::Site;
 use gantry_tests::openssl::Authority;
 use gantry_tests::process::{Ran, run};
 use gantry_tests::services::{connect_check, layer7, server};
-use gantry_tests::{Site, eventually};
+use gantry_tests::wait::listens;
 use pb::layer7::{ServerTls, Tls, tls};
 use pb::virtual_service::Forwarding;
-use tokio::net::TcpStream;
 
 /// Imports the certificate that the authority signed as `name`.
 async fn import(site: &Site, authority: &Authority, name: &str) {
     let [chain, key] = ["", "-key"].map(|it| authority.file(&format!("{name}{it}.pem")));
-    let id = name.split('.').next().unwrap();
-    let arguments = ["import", "certificate", id, "--chain", &chain, "--key", &key];
-    site.gantry(&arguments).await.output();
+    site.import(name, &chain, &key).await;
 }
 
 fn secured(at: SocketAddr, layer7_of: pb::Layer7) -> pb::VirtualService {
@@ -48,10 +46,6 @@ async fn scene(names: &[&str]) -> (Site, Authority) {
         import(&site, &authority, name).await;
     }
     (site, authority)
-}
-
-async fn listens(at: SocketAddr) {
-    eventually("the real server listens", async || TcpStream::connect(at).await.ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use gantry_proto::v1 as pb;
 use gantry_tests::backend::{Backend, Client};
-use gantry_tests::own_ca::openssl;
+use gantry_tests::openssl::Authority;
 use gantry_tests::process::{Process, binary, program};
 use gantry_tests::services::{by_source, layer7, server};
 use gantry_tests::site::{server_name, service_name};
@@ -200,16 +200,10 @@ impl Drop for Secret {
 
 /// A service that ends TLS in the proxy.
 async fn secret_service(site: &Site, listen: SocketAddr, backend: SocketAddr) {
-    let folder = site.folder("pem");
-    openssl(
-        &folder,
-        "req -x509 -newkey rsa:2048 -noenc -days 30 -subj /CN=pacs -keyout key.pem -out chain.pem",
-    )
-    .await;
-    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (chain, key) = (file("chain.pem"), file("key.pem"));
-    let import = ["import", "certificate", "pacs", "--chain", &chain, "--key", &key, "-m", "new"];
-    site.gantry(&import).await.output();
+    let authority = Authority::make(site.folder("pem")).await;
+    authority.issue("pacs", "pacs.example").await;
+    let [chain, key] = ["pacs.pem", "pacs-key.pem"].map(|name| authority.file(name));
+    site.import("pacs", &chain, &key).await;
     let mut service = layer7(listen);
     let certificate = "certificates/pacs".to_owned();
     service.forwarding = Some(Forwarding::Layer7(pb::Layer7 { certificate, ..Default::default() }));
