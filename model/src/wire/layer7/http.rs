@@ -36,14 +36,7 @@ pub(super) fn routes(
     violations: &mut Violations,
     messages: &[pb::layer7::Route],
 ) -> Option<Vec<Route>> {
-    if !at_most(violations, "routes", messages.len(), MOST_ROUTES) {
-        return None;
-    }
-    let read = |(at, message): (usize, &pb::layer7::Route)| {
-        violations.within(format!("routes[{at}]"), |violations| route(violations, message))
-    };
-    let read: Vec<Option<Route>> = messages.iter().enumerate().map(read).collect();
-    read.into_iter().collect()
+    each(violations, "routes", messages, MOST_ROUTES, route)
 }
 
 fn route(violations: &mut Violations, message: &pb::layer7::Route) -> Option<Route> {
@@ -98,8 +91,10 @@ fn host_pattern(violations: &mut Violations, field: &str, text: &str) -> Option<
 
 pub(super) fn http(violations: &mut Violations, message: &pb::layer7::Http) -> Option<Http> {
     let default = Http::default();
-    let request_headers = edits(violations, "request_headers", &message.request_headers);
-    let response_headers = edits(violations, "response_headers", &message.response_headers);
+    let request_headers =
+        each(violations, "request_headers", &message.request_headers, MOST_EDITS, edit);
+    let response_headers =
+        each(violations, "response_headers", &message.response_headers, MOST_EDITS, edit);
     let maintenance = match &message.maintenance {
         None => Some(None),
         Some(given) => {
@@ -136,21 +131,6 @@ pub(super) fn http(violations: &mut Violations, message: &pb::layer7::Http) -> O
         trust_forwarded: message.trust_forwarded,
         cookie: cookie?,
     })
-}
-
-fn edits(
-    violations: &mut Violations,
-    field: &str,
-    messages: &[pb::layer7::HeaderEdit],
-) -> Option<Vec<HeaderEdit>> {
-    if !at_most(violations, field, messages.len(), MOST_EDITS) {
-        return None;
-    }
-    let read = |(at, message): (usize, &pb::layer7::HeaderEdit)| {
-        violations.within(format!("{field}[{at}]"), |violations| edit(violations, message))
-    };
-    let read: Vec<Option<HeaderEdit>> = messages.iter().enumerate().map(read).collect();
-    read.into_iter().collect()
 }
 
 fn edit(violations: &mut Violations, message: &pb::layer7::HeaderEdit) -> Option<HeaderEdit> {
@@ -219,6 +199,24 @@ fn maintenance(
     }
     let (content_type, body) = (content_type.to_owned(), message.body.clone());
     Some(Maintenance { status: status?, content_type, body })
+}
+
+/// Reads a list of at most so many, each below its own place.
+fn each<M, T>(
+    violations: &mut Violations,
+    field: &str,
+    messages: &[M],
+    most: usize,
+    read: impl Fn(&mut Violations, &M) -> Option<T>,
+) -> Option<Vec<T>> {
+    if !at_most(violations, field, messages.len(), most) {
+        return None;
+    }
+    let read = |(at, message): (usize, &M)| {
+        violations.within(format!("{field}[{at}]"), |violations| read(violations, message))
+    };
+    let all: Vec<Option<T>> = messages.iter().enumerate().map(read).collect();
+    all.into_iter().collect()
 }
 
 fn at_most(violations: &mut Violations, field: &str, count: usize, most: usize) -> bool {
