@@ -324,6 +324,7 @@ impl Deployed {
             idle_timeouts: counts.idle_timeouts.get(),
             panics: counts.panics.get(),
             http: counts.http.sample(),
+            ended: counts.ended.sample(),
             servers,
         }
     }

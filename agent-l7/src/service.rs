@@ -21,6 +21,7 @@ use gantry_model::service::{
 };
 use gantry_runtime::clock;
 
+use crate::ending::Taken;
 use crate::pick::{self, Candidate, Choice, Health, Rule};
 use crate::queue::{Held, Place, Queue, Ticket, Waiter};
 use crate::seat::{Seat, Visitor};
@@ -131,6 +132,20 @@ impl Service {
             return Tenure::Over;
         }
         server.tenure()
+    }
+
+    /// Why the connections that a server of this service has may not stay, where they may not.
+    pub(crate) fn taken(&self, server: &Arc<Server>) -> Taken {
+        let routing = self.routing.load();
+        let present = routing.live(&server.name.server);
+        if !present.is_some_and(|present| Arc::ptr_eq(present, server)) {
+            return Taken::Removed;
+        }
+        match server.tenure() {
+            Tenure::Over => Taken::Halted,
+            Tenure::Until(end) if end <= clock::monotonic() => Taken::Drained,
+            Tenure::Until(_) | Tenure::Stay => Taken::Failed,
+        }
     }
 
     /// Gives `visitor` a seat, or a place in line.

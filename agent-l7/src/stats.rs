@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gantry_model::name::{ServerName, ServiceName};
+use gantry_model::termination::Termination;
 
 /// The figures of one virtual service, fallback included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Sample {
     /// Connections ended by an error in the proxy itself.
     pub panics: u64,
     pub http: HttpSample,
+    /// Reasons for which connections ended, and how many did.
+    pub ended: Vec<(Termination, u64)>,
     /// The real servers of the service, by name.
     pub servers: Vec<ServerSample>,
 }
@@ -90,7 +93,12 @@ pub(crate) struct ServiceCounts {
     pub(crate) idle_timeouts: Count,
     pub(crate) panics: Count,
     pub(crate) http: HttpCounts,
+    pub(crate) ended: EndedCounts,
 }
+
+/// Connections by the reason for which they ended.
+#[derive(Debug)]
+pub(crate) struct EndedCounts([Count; Termination::ALL.len()]);
 
 #[derive(Debug, Default)]
 pub(crate) struct HttpCounts {
@@ -110,6 +118,24 @@ impl Count {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+impl Default for EndedCounts {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
+}
+
+impl EndedCounts {
+    pub(crate) fn count(&self, reason: Termination) -> &Count {
+        &self.0[reason.number() - 1]
+    }
+
+    /// Reasons that have occurred.
+    pub(crate) fn sample(&self) -> Vec<(Termination, u64)> {
+        let all = Termination::ALL.into_iter().map(|reason| (reason, self.count(reason).get()));
+        all.filter(|(_, count)| *count > 0).collect()
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::{Arc, Weak};
 use gantry_model::name::ServiceName;
 use gantry_model::plan::ServicePlan;
 use gantry_model::service::Endpoint;
-use gantry_model::wire::duration_message;
+use gantry_model::termination::Termination;
+use gantry_model::wire::{duration_message, termination_message};
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::v1;
 use gantry_runtime::agent::question::{client, refusal};
@@ -167,8 +168,13 @@ fn service_message(sample: &Sample) -> pb::Sample {
         connect_failures_total: signed(sample.traffic.connect_failures),
         refused_total: signed(refused),
         http: http(&sample.http),
+        ended: sample.ended.iter().map(ended).collect(),
         ..pb::Sample::default()
     }
+}
+
+fn ended((reason, count): &(Termination, u64)) -> v1::Ended {
+    v1::Ended { reason: termination_message(*reason).into(), connections_total: signed(*count) }
 }
 
 /// None where nobody has asked for anything.

@@ -2,6 +2,7 @@
 //!
 //! Pure: nothing here is stored, and the time comes in as a value.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use gantry_model::agent::{AgentKind, AgentName};
@@ -88,6 +89,8 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         inactive_connections: sum(&samples, |sample| sample.inactive_connections),
         ports: by_port(&samples),
         findings,
+        ended: ended(&samples),
+        queue: None,
         http: http(&samples),
     }
 }
@@ -234,6 +237,21 @@ fn rejections<'a>(agent: &'a Agent, resource: &str) -> impl Iterator<Item = &'a 
 
 fn sum(samples: &[&Sample], count: impl Fn(&Sample) -> i64) -> i64 {
     samples.iter().map(|sample| count(sample)).fold(0, i64::saturating_add)
+}
+
+/// Why connections ended, over all appliances: the most frequent reason first.
+fn ended(samples: &[&Sample]) -> Vec<pb::Ended> {
+    let mut by_reason: BTreeMap<i32, i64> = BTreeMap::new();
+    for one in samples.iter().flat_map(|sample| &sample.ended) {
+        let count = by_reason.entry(one.reason).or_default();
+        *count = count.saturating_add(one.connections_total);
+    }
+    let mut all: Vec<_> = by_reason
+        .into_iter()
+        .map(|(reason, connections_total)| pb::Ended { reason, connections_total })
+        .collect();
+    all.sort_by_key(|one| Reverse(one.connections_total));
+    all
 }
 
 /// What was asked and answered, over all appliances.

@@ -1,6 +1,6 @@
 //! What was counted between two descriptions of a service.
 
-use super::format::{Counts, Server, Service, Traffic};
+use super::format::{Counts, Ended, Server, Service, Traffic};
 
 impl Service {
     /// What is new since `before`; of servers with their connections now.
@@ -9,6 +9,11 @@ impl Service {
         let earlier = before.counts.unwrap_or_default().all();
         let new = std::array::from_fn(|at| counts[at].saturating_sub(earlier[at]));
         self.counts = Some(Counts::from(new));
+        for ended in &mut self.ended {
+            let same = |one: &&Ended| one.reason == ended.reason;
+            let earlier = before.ended.iter().find(same).map_or(0, |one| one.connections);
+            ended.connections = ended.connections.saturating_sub(earlier);
+        }
         // What servers have carried that have left is among the rest now.
         let gone = |one: &&Server| self.servers.iter().all(|server| server.id != one.id);
         let gone = before.servers.iter().filter(gone).filter_map(|one| one.traffic);

@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use gantry_model::name::{Id, ServerName, ServiceName};
+use gantry_model::termination::Termination;
 use gantry_runtime::clock;
 
 use crate::handover::{format, milliseconds};
@@ -233,6 +234,7 @@ impl Deployed {
             other: Some(other.into()),
             servers: servers.collect(),
             remembered: remembered.collect(),
+            ended: service.counts.ended.sample().into_iter().map(ended).collect(),
         }
     }
 
@@ -241,6 +243,12 @@ impl Deployed {
         let counts = &self.service.counts;
         for (count, more) in all(counts).into_iter().zip(said.counts.unwrap_or_default().all()) {
             count.add(more);
+        }
+        for ended in &said.ended {
+            // A newer release may have more reasons.
+            if let Some(reason) = Termination::from_number(ended.reason as usize) {
+                counts.ended.count(reason).add(ended.connections);
+            }
         }
         self.service.fallback.count_on(said.other.unwrap_or_default());
         let routing = self.service.routing();
@@ -304,6 +312,7 @@ fn all(counts: &ServiceCounts) -> [&Count; 13] {
         idle_timeouts,
         panics,
         http,
+        ended: _,
     } = counts;
     let [requests, succeeded, redirected, client_errors, server_errors, own] = http.all();
     [
@@ -321,6 +330,10 @@ fn all(counts: &ServiceCounts) -> [&Count; 13] {
         server_errors,
         own,
     ]
+}
+
+fn ended((reason, connections): (Termination, u64)) -> format::Ended {
+    format::Ended { reason: u32::try_from(reason.number()).unwrap_or_default(), connections }
 }
 
 fn counts(counts: &ServiceCounts) -> format::Counts {

@@ -15,6 +15,8 @@ use crate::output;
 use crate::overview::{finding, rejection};
 use crate::session::Session;
 
+mod connections;
+
 const EVENTS: usize = 10;
 
 #[derive(Args, Debug)]
@@ -74,6 +76,7 @@ async fn service(name: String, session: &Session) -> Result<String> {
     rejections(&mut text, &status.rejections);
     findings(&mut text, &status.findings);
     ports(&mut text, &status.ports);
+    connections::ended(&mut text, &status.ended);
     http(&mut text, status.http.as_ref());
     text.push_str("\nReal servers:\n");
     for server in &servers {
