@@ -51,7 +51,7 @@ impl Traffic {
 
 impl Counts {
     /// All of them in the order of their numbers.
-    pub(crate) fn all(self) -> [u64; 13] {
+    pub(crate) fn all(self) -> [u64; 15] {
         [
             self.accepted,
             self.queue_timeouts,
@@ -66,12 +66,14 @@ impl Counts {
             self.client_errors,
             self.server_errors,
             self.own_answers,
+            self.served_waits,
+            self.waited_us,
         ]
     }
 }
 
-impl From<[u64; 13]> for Counts {
-    fn from(all: [u64; 13]) -> Self {
+impl From<[u64; 15]> for Counts {
+    fn from(all: [u64; 15]) -> Self {
         Self {
             accepted: all[0],
             queue_timeouts: all[1],
@@ -86,6 +88,8 @@ impl From<[u64; 13]> for Counts {
             client_errors: all[10],
             server_errors: all[11],
             own_answers: all[12],
+            served_waits: all[13],
+            waited_us: all[14],
         }
     }
 }

@@ -141,6 +141,10 @@ pub(crate) struct Counts {
     pub(crate) server_errors: u64,
     #[prost(uint64, tag = "13")]
     pub(crate) own_answers: u64,
+    #[prost(uint64, tag = "14")]
+    pub(crate) served_waits: u64,
+    #[prost(uint64, tag = "15")]
+    pub(crate) waited_us: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

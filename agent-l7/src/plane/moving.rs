@@ -16,7 +16,7 @@ use gantry_runtime::clock;
 use crate::handover::{format, milliseconds};
 use crate::seat::Seat;
 use crate::service::Service;
-use crate::stats::{Count, ServiceCounts, Traffic, TrafficSample};
+use crate::stats::{Count, ServiceCounts, Traffic, TrafficSample, WaitCounts};
 use crate::worker::{Arrival, Frozen, Guest, Message};
 
 use super::{Deployed, Plane};
@@ -301,7 +301,7 @@ impl From<TrafficSample> for format::Traffic {
     }
 }
 
-fn all(counts: &ServiceCounts) -> [&Count; 13] {
+fn all(counts: &ServiceCounts) -> [&Count; 15] {
     let ServiceCounts {
         active: _,
         accepted,
@@ -313,6 +313,7 @@ fn all(counts: &ServiceCounts) -> [&Count; 13] {
         panics,
         http,
         ended: _,
+        waits: WaitCounts { served, waited },
     } = counts;
     let [requests, succeeded, redirected, client_errors, server_errors, own] = http.all();
     [
@@ -329,6 +330,8 @@ fn all(counts: &ServiceCounts) -> [&Count; 13] {
         client_errors,
         server_errors,
         own,
+        served,
+        waited,
     ]
 }
 

@@ -69,6 +69,7 @@ async fn service(name: String, session: &Session) -> Result<String> {
     field(&mut text, "In service", &in_service);
     let (active, inactive) = (status.active_connections, status.inactive_connections);
     field(&mut text, "Connections", &look::with_inactive(active, inactive));
+    field(&mut text, "Queue", &connections::queue(status.queue.as_ref()));
     if status.reconciling {
         field(&mut text, "In force", "not everywhere yet");
     }

@@ -409,6 +409,31 @@ fn reasons_are_added_up_over_appliances_and_the_most_frequent_comes_first() {
 }
 
 #[test]
+fn waits_are_put_together_over_appliances() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.status().queue, None);
+    let name = scene.service.config.name.to_string();
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    for (lb, queued, served_total, wait_total, longest_now) in [
+        ("lb1", 2, 3, seconds(9), seconds(4)),
+        ("lb2", 1, 1, seconds(1), seconds(7)),
+        ("lb3", 0, 0, None, None),
+    ] {
+        let mut agent = scene.agent(AgentKind::L7).clone();
+        let queue_wait = Some(agent_pb::QueueWait { served_total, wait_total, longest_now });
+        let sample =
+            agent_pb::Sample { name: name.clone(), queued, queue_wait, ..Default::default() };
+        agent.samples.insert(name.clone(), Counters { sample, ..Counters::default() });
+        let appliance = format!("clusters/main/appliances/{lb}").parse().unwrap();
+        scene.agents.insert(AgentName { appliance, kind: AgentKind::L7 }, agent);
+    }
+    let mean_wait = Some(prost_types::Duration { seconds: 2, nanos: 500_000_000 });
+    let longest_wait = seconds(7);
+    let all = pb::QueueStatus { queued: 3, longest_wait, served_total: 4, mean_wait };
+    assert_eq!(scene.status().queue, Some(all));
+}
+
+#[test]
 fn it_is_reconciling_until_every_agent_has_taken_it() {
     let mut scene = Scene::new();
     assert!(!scene.status().reconciling);
