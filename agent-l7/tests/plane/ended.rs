@@ -20,7 +20,7 @@ impl Bed {
     }
 
     /// Waits until connections have ended for these reasons, one for each, and for no other.
-    fn only(&self, reasons: &[&str]) {
+    pub(crate) fn only(&self, reasons: &[&str]) {
         until(&format!("{reasons:?}"), || {
             let ended = self.sample("pacs").ended;
             ended.iter().map(|(_, count)| count).sum::<u64>() == reasons.len() as u64

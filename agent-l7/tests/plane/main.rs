@@ -6,6 +6,7 @@
 
 mod changes;
 mod ended;
+mod ended_http;
 mod http;
 mod limits;
 mod relay;
