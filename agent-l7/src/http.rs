@@ -25,6 +25,7 @@ use desk::Desk;
 mod answer;
 mod body;
 mod desk;
+mod ended;
 mod guest;
 mod head;
 mod leash;

@@ -323,6 +323,8 @@ impl Deployed {
             idle_timeouts: counts.idle_timeouts.get(),
             panics: counts.panics.get(),
             http: counts.http.sample(),
+            waits: self.service.waits(),
+            ended: counts.ended.sample(),
             servers,
         }
     }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -28,6 +29,7 @@ pub(crate) struct Ticket(u64);
 pub(crate) struct Waiter {
     pub(crate) visitor: Visitor,
     pub(crate) place: Place,
+    pub(crate) since: Instant,
 }
 
 /// Where a connection lives.
@@ -56,6 +58,14 @@ impl Queue {
 
     pub(crate) fn hold(&self) -> Held<'_> {
         Held { waiting: &self.waiting, line: self.line.lock() }
+    }
+
+    /// Since when the one waits who has waited longest.
+    pub(crate) fn longest(&self) -> Option<Instant> {
+        if self.waiting() == 0 {
+            return None;
+        }
+        self.line.lock().waiters.values().next().map(|first| first.since)
     }
 
     /// Whether the waiter was still in line. If not, something is on its way to it.

@@ -183,6 +183,11 @@ impl Relay {
         self.pulse.carried()
     }
 
+    /// Which sides have ended their streams.
+    pub(crate) fn ended(&self) -> [bool; 2] {
+        self.directions.each_ref().map(Direction::has_ended)
+    }
+
     /// From when on a side should not have to wait for an acknowledgement; none if none does.
     pub(crate) fn owes_since(&self) -> Option<Instant> {
         self.pulse.owes_since()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gantry_model::name::Id;
 use gantry_model::service::Endpoint;
 
+use crate::ending::Taken;
 use crate::pick;
 use crate::server::{Server, Tenure};
 use crate::service::Service;
@@ -77,6 +78,11 @@ impl Seat {
     /// What becomes of the connection that sits here.
     pub(crate) fn tenure(&self) -> Tenure {
         self.service.tenure(&self.server)
+    }
+
+    /// Why that connection may not stay.
+    pub(crate) fn taken(&self) -> Taken {
+        self.service.taken(&self.server)
     }
 }
 

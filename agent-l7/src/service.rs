@@ -21,11 +21,12 @@ use gantry_model::service::{
 };
 use gantry_runtime::clock;
 
+use crate::ending::Taken;
 use crate::pick::{self, Candidate, Choice, Health, Rule};
 use crate::queue::{Held, Place, Queue, Ticket, Waiter};
 use crate::seat::{Seat, Visitor};
 use crate::server::{Server, Tenure};
-use crate::stats::{ServiceCounts, Traffic};
+use crate::stats::{ServiceCounts, Traffic, WaitSample};
 use crate::sticky::{Lease, Sticky};
 use crate::tls::Secrecy;
 use crate::worker::{Mailbox, Message};
@@ -77,6 +78,13 @@ pub(crate) enum Admission {
     Nobody,
 }
 
+/// A seat for one that waited.
+struct Grant {
+    place: Place,
+    since: Instant,
+    seat: Seat,
+}
+
 /// Why there is no seat.
 enum Unseated {
     Full,
@@ -124,6 +132,13 @@ impl Service {
         self.queue.waiting()
     }
 
+    /// How clients wait, and have waited.
+    pub(crate) fn waits(&self) -> WaitSample {
+        let now = clock::monotonic();
+        let longest_now = self.queue.longest().map(|since| now.saturating_duration_since(since));
+        WaitSample { longest_now, ..self.counts.waits.sample() }
+    }
+
     /// What becomes of the connections that a server of this service has.
     pub(crate) fn tenure(&self, server: &Server) -> Tenure {
         let failed = server.health() == Health::Unhealthy;
@@ -131,6 +146,20 @@ impl Service {
             return Tenure::Over;
         }
         server.tenure()
+    }
+
+    /// Why the connections that a server of this service has may not stay, where they may not.
+    pub(crate) fn taken(&self, server: &Arc<Server>) -> Taken {
+        let routing = self.routing.load();
+        let present = routing.live(&server.name.server);
+        if !present.is_some_and(|present| Arc::ptr_eq(present, server)) {
+            return Taken::Removed;
+        }
+        match server.tenure() {
+            Tenure::Over => Taken::Halted,
+            Tenure::Until(end) if end <= clock::monotonic() => Taken::Drained,
+            Tenure::Until(_) | Tenure::Stay => Taken::Failed,
+        }
     }
 
     /// Gives `visitor` a seat, or a place in line.
@@ -142,10 +171,13 @@ impl Service {
         if self.is_hopeless(visitor, &self.routing.load()) {
             return Admission::Nobody;
         }
-        let ticket = line.join(Waiter { visitor: visitor.clone(), place });
+        let since = clock::monotonic();
+        let ticket = line.join(Waiter { visitor: visitor.clone(), place, since });
         let mut granted = self.serve(&mut line);
         drop(line);
-        let own = granted.iter().position(|(at, _)| *at == place).map(|at| granted.remove(at).1);
+        // Who gets a seat at once has not waited.
+        let own = granted.iter().position(|grant| grant.place == place);
+        let own = own.map(|at| granted.remove(at).seat);
         self.deliver(granted);
         own.map_or(Admission::Wait(ticket), Admission::Seat)
     }
@@ -209,7 +241,7 @@ impl Service {
     /// Seats waiters in order, until nothing is free. A server that was full when the round began
     /// is left for the next round, which whoever freed it begins: otherwise one far behind in line
     /// might get what one in front was just refused.
-    fn serve(self: &Arc<Self>, line: &mut Held<'_>) -> Vec<(Place, Seat)> {
+    fn serve(self: &Arc<Self>, line: &mut Held<'_>) -> Vec<Grant> {
         let routing = self.routing.load();
         let mut offer: Vec<bool> =
             routing.servers.iter().map(|server| server.live.slots.has_room()).collect();
@@ -223,13 +255,19 @@ impl Service {
             }
         }
         let leave = |(ticket, seat)| {
-            (line.take(ticket).expect("nobody leaves while the line is held").place, seat)
+            let waiter = line.take(ticket).expect("nobody leaves while the line is held");
+            Grant { place: waiter.place, since: waiter.since, seat }
         };
         seated.into_iter().map(leave).collect()
     }
 
-    fn deliver(&self, granted: Vec<(Place, Seat)>) {
-        for (place, seat) in granted {
+    fn deliver(&self, granted: Vec<Grant>) {
+        if granted.is_empty() {
+            return;
+        }
+        let now = clock::monotonic();
+        for Grant { place, since, seat } in granted {
+            self.counts.waits.add(now.saturating_duration_since(since));
             self.workers[place.worker].send(Message::Seat(place.key, seat));
         }
     }

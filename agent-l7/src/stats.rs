@@ -4,8 +4,10 @@
 //! nobody. Two figures of one sample may be a connection apart.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use gantry_model::name::{ServerName, ServiceName};
+use gantry_model::termination::Termination;
 
 /// The figures of one virtual service, fallback included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub struct Sample {
     /// Connections ended by an error in the proxy itself.
     pub panics: u64,
     pub http: HttpSample,
+    pub waits: WaitSample,
+    /// Reasons for which connections ended, and how many did.
+    pub ended: Vec<(Termination, u64)>,
     /// The real servers of the service, by name.
     pub servers: Vec<ServerSample>,
 }
@@ -43,6 +48,17 @@ pub struct HttpSample {
     pub answers: [u64; 4],
     /// Of these, those that the proxy gave itself.
     pub own_answers: u64,
+}
+
+/// How clients wait for a server that has room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitSample {
+    /// Those that waited, and got a server in the end.
+    pub served: u64,
+    /// How long these waited together.
+    pub waited: Duration,
+    /// How long the one who waits longest waits by now.
+    pub longest_now: Option<Duration>,
 }
 
 /// The figures of one real server.
@@ -90,7 +106,20 @@ pub(crate) struct ServiceCounts {
     pub(crate) idle_timeouts: Count,
     pub(crate) panics: Count,
     pub(crate) http: HttpCounts,
+    pub(crate) ended: EndedCounts,
+    pub(crate) waits: WaitCounts,
 }
+
+#[derive(Debug, Default)]
+pub(crate) struct WaitCounts {
+    pub(crate) served: Count,
+    /// In microseconds.
+    pub(crate) waited: Count,
+}
+
+/// Connections by the reason for which they ended.
+#[derive(Debug)]
+pub(crate) struct EndedCounts([Count; Termination::ALL.len()]);
 
 #[derive(Debug, Default)]
 pub(crate) struct HttpCounts {
@@ -110,6 +139,39 @@ impl Count {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+impl Default for EndedCounts {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
+}
+
+impl EndedCounts {
+    pub(crate) fn count(&self, reason: Termination) -> &Count {
+        &self.0[reason.number() - 1]
+    }
+
+    /// Reasons that have occurred.
+    pub(crate) fn sample(&self) -> Vec<(Termination, u64)> {
+        let all = Termination::ALL.into_iter().map(|reason| (reason, self.count(reason).get()));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl WaitCounts {
+    pub(crate) fn add(&self, wait: Duration) {
+        self.served.add(1);
+        self.waited.add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn sample(&self) -> WaitSample {
+        WaitSample {
+            served: self.served.get(),
+            waited: Duration::from_micros(self.waited.get()),
+            longest_now: None,
+        }
     }
 }
 

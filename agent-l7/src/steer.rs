@@ -9,7 +9,8 @@ use std::sync::{Arc, Weak};
 use gantry_model::name::ServiceName;
 use gantry_model::plan::ServicePlan;
 use gantry_model::service::Endpoint;
-use gantry_model::wire::duration_message;
+use gantry_model::termination::Termination;
+use gantry_model::wire::{duration_message, termination_message};
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::v1;
 use gantry_runtime::agent::question::{client, refusal};
@@ -20,7 +21,7 @@ use pb::question::Entries;
 
 use crate::memory::{Client, Memory};
 use crate::plane::{Plane, Refusal};
-use crate::stats::{HttpSample, Sample, ServerSample};
+use crate::stats::{HttpSample, Sample, ServerSample, WaitSample};
 
 /// The door of a running plane.
 #[derive(Clone, Debug)]
@@ -167,8 +168,23 @@ fn service_message(sample: &Sample) -> pb::Sample {
         connect_failures_total: signed(sample.traffic.connect_failures),
         refused_total: signed(refused),
         http: http(&sample.http),
+        queue_wait: queue_wait(sample.waits),
+        ended: sample.ended.iter().map(ended).collect(),
         ..pb::Sample::default()
     }
+}
+
+fn ended((reason, count): &(Termination, u64)) -> v1::Ended {
+    v1::Ended { reason: termination_message(*reason).into(), connections_total: signed(*count) }
+}
+
+/// None where nobody ever waited.
+fn queue_wait(waits: WaitSample) -> Option<pb::QueueWait> {
+    (waits != WaitSample::default()).then(|| pb::QueueWait {
+        served_total: signed(waits.served),
+        wait_total: Some(duration_message(waits.waited)),
+        longest_now: waits.longest_now.map(duration_message),
+    })
 }
 
 /// None where nobody has asked for anything.

@@ -2,7 +2,9 @@
 //!
 //! Pure: nothing here is stored, and the time comes in as a value.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use gantry_model::agent::{AgentKind, AgentName};
 use gantry_model::name::{ApplianceName, ClusterName};
@@ -10,7 +12,7 @@ use gantry_model::revision::{Revision, SetHash};
 use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::{Forwarding, VirtualService};
 use gantry_model::verdict::Verdict;
-use gantry_model::wire::timestamp_message;
+use gantry_model::wire::{duration_message, timestamp_message};
 use gantry_proto::agent::v1::{Applied, Sample};
 use gantry_proto::v1 as pb;
 use jiff::Timestamp;
@@ -88,6 +90,8 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         inactive_connections: sum(&samples, |sample| sample.inactive_connections),
         ports: by_port(&samples),
         findings,
+        ended: ended(&samples),
+        queue: queue(&samples),
         http: http(&samples),
     }
 }
@@ -234,6 +238,43 @@ fn rejections<'a>(agent: &'a Agent, resource: &str) -> impl Iterator<Item = &'a 
 
 fn sum(samples: &[&Sample], count: impl Fn(&Sample) -> i64) -> i64 {
     samples.iter().map(|sample| count(sample)).fold(0, i64::saturating_add)
+}
+
+/// Why connections ended, over all appliances: the most frequent reason first.
+fn ended(samples: &[&Sample]) -> Vec<pb::Ended> {
+    let mut by_reason: BTreeMap<i32, i64> = BTreeMap::new();
+    for one in samples.iter().flat_map(|sample| &sample.ended) {
+        let count = by_reason.entry(one.reason).or_default();
+        *count = count.saturating_add(one.connections_total);
+    }
+    let mut all: Vec<_> = by_reason
+        .into_iter()
+        .map(|(reason, connections_total)| pb::Ended { reason, connections_total })
+        .collect();
+    all.sort_by_key(|one| Reverse(one.connections_total));
+    all
+}
+
+/// How clients wait, over all appliances; none where nobody ever did.
+fn queue(samples: &[&Sample]) -> Option<pb::QueueStatus> {
+    let waits = || samples.iter().filter_map(|sample| sample.queue_wait);
+    let queued = sum(samples, |sample| sample.queued);
+    if queued == 0 && waits().next().is_none() {
+        return None;
+    }
+    let served = waits().map(|wait| wait.served_total).fold(0, i64::saturating_add);
+    let of = |message: Option<prost_types::Duration>| {
+        message.and_then(|message| Duration::try_from(message).ok())
+    };
+    let total = waits().filter_map(|wait| of(wait.wait_total));
+    let total = total.fold(Duration::ZERO, Duration::saturating_add);
+    let mean = u32::try_from(served).ok().and_then(|served| total.checked_div(served));
+    Some(pb::QueueStatus {
+        queued,
+        longest_wait: waits().filter_map(|wait| of(wait.longest_now)).max().map(duration_message),
+        served_total: served,
+        mean_wait: mean.map(duration_message),
+    })
 }
 
 /// What was asked and answered, over all appliances.

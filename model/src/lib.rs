@@ -19,6 +19,7 @@ pub mod revision;
 pub mod rules;
 pub mod server;
 pub mod service;
+pub mod termination;
 pub mod verdict;
 pub mod violation;
 pub mod wire;

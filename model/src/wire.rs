@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use crate::port::Port;
 use crate::service::Endpoint;
+use crate::termination::Termination;
 use crate::violation::Violations;
 
 pub use self::agent::{
@@ -34,6 +35,17 @@ pub fn timestamp_message(time: Timestamp) -> prost_types::Timestamp {
 /// A time of day from a message; none if it is out of the years 1 to 9999.
 pub fn timestamp(message: &prost_types::Timestamp) -> Option<Timestamp> {
     Timestamp::new(message.seconds, message.nanos).ok()
+}
+
+/// A reason as a message.
+pub fn termination_message(reason: Termination) -> pb::ended::Termination {
+    let number = i32::try_from(reason.number()).unwrap_or_default();
+    pb::ended::Termination::try_from(number).unwrap_or_default()
+}
+
+/// A reason from a message; none if it is none that this release knows.
+pub fn termination(message: i32) -> Option<Termination> {
+    Termination::from_number(usize::try_from(message).ok()?)
 }
 
 /// A duration as a message.

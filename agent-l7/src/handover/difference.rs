@@ -1,6 +1,6 @@
 //! What was counted between two descriptions of a service.
 
-use super::format::{Counts, Server, Service, Traffic};
+use super::format::{Counts, Ended, Server, Service, Traffic};
 
 impl Service {
     /// What is new since `before`; of servers with their connections now.
@@ -9,6 +9,11 @@ impl Service {
         let earlier = before.counts.unwrap_or_default().all();
         let new = std::array::from_fn(|at| counts[at].saturating_sub(earlier[at]));
         self.counts = Some(Counts::from(new));
+        for ended in &mut self.ended {
+            let same = |one: &&Ended| one.reason == ended.reason;
+            let earlier = before.ended.iter().find(same).map_or(0, |one| one.connections);
+            ended.connections = ended.connections.saturating_sub(earlier);
+        }
         // What servers have carried that have left is among the rest now.
         let gone = |one: &&Server| self.servers.iter().all(|server| server.id != one.id);
         let gone = before.servers.iter().filter(gone).filter_map(|one| one.traffic);
@@ -46,7 +51,7 @@ impl Traffic {
 
 impl Counts {
     /// All of them in the order of their numbers.
-    pub(crate) fn all(self) -> [u64; 13] {
+    pub(crate) fn all(self) -> [u64; 15] {
         [
             self.accepted,
             self.queue_timeouts,
@@ -61,12 +66,14 @@ impl Counts {
             self.client_errors,
             self.server_errors,
             self.own_answers,
+            self.served_waits,
+            self.waited_us,
         ]
     }
 }
 
-impl From<[u64; 13]> for Counts {
-    fn from(all: [u64; 13]) -> Self {
+impl From<[u64; 15]> for Counts {
+    fn from(all: [u64; 15]) -> Self {
         Self {
             accepted: all[0],
             queue_timeouts: all[1],
@@ -81,6 +88,8 @@ impl From<[u64; 13]> for Counts {
             client_errors: all[10],
             server_errors: all[11],
             own_answers: all[12],
+            served_waits: all[13],
+            waited_us: all[14],
         }
     }
 }

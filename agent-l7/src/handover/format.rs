@@ -99,6 +99,18 @@ pub(crate) struct Service {
     pub(crate) servers: Vec<Server>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) remembered: Vec<Remembered>,
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) ended: Vec<Ended>,
+}
+
+/// Connections that ended for one reason.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Ended {
+    /// As the API numbers it.
+    #[prost(uint32, tag = "1")]
+    pub(crate) reason: u32,
+    #[prost(uint64, tag = "2")]
+    pub(crate) connections: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -129,6 +141,10 @@ pub(crate) struct Counts {
     pub(crate) server_errors: u64,
     #[prost(uint64, tag = "13")]
     pub(crate) own_answers: u64,
+    #[prost(uint64, tag = "14")]
+    pub(crate) served_waits: u64,
+    #[prost(uint64, tag = "15")]
+    pub(crate) waited_us: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

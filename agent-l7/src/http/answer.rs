@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_model::service::Endpoint;
+use gantry_model::termination::Termination;
 use gantry_runtime::clock;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderValue, SET_COOKIE};
@@ -150,7 +151,7 @@ async fn handle(
 
     let mut fetched = asking.fetch(parts, Upload::new(body), busy).await?;
     if fetched.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let switched = change_over(fetched, switch, routing).ok_or(Reason::BadAnswer)?;
+        let switched = change_over(caller, fetched, switch).ok_or(Reason::BadAnswer)?;
         return Ok(Handled::Switched(switched));
     }
     let headers = fetched.response.headers_mut();
@@ -199,9 +200,9 @@ fn patience(routing: &Routing) -> Duration {
 
 /// Has the client's connection and the server's carry bytes from now on.
 fn change_over(
+    caller: &Rc<Caller>,
     fetched: Fetched,
     switch: Option<Switch>,
-    routing: &Routing,
 ) -> Option<Response<Answer>> {
     let (_, client) = switch?;
     let Fetched { mut response, held, lent, traffic } = fetched;
@@ -210,11 +211,19 @@ fn change_over(
     let (mut head, _) = response.into_parts();
     head::strip(&mut head.headers);
     head::switch(&mut head.headers, to);
-    let patience = patience(routing);
+    let patience = patience(&caller.service.routing());
+    // The client is there for as long as its tunnel.
+    let caller = Rc::clone(caller);
+    caller.course.switched();
     tokio::task::spawn_local(async move {
-        if let (Ok(client), Ok(server)) = tokio::join!(client, server) {
-            tunnel::carry(client, server, held, traffic, patience).await;
-        }
+        let reason = match tokio::join!(client, server) {
+            (Ok(client), Ok(server)) => {
+                tunnel::carry(client, server, held, traffic, patience).await
+            }
+            (Err(_), _) => Termination::ClientReset,
+            (_, Err(_)) => Termination::ServerReset,
+        };
+        caller.service.counts.ended.count(reason).add(1);
         drop(lent);
     });
     Some(Response::from_parts(head, Answer::own(Bytes::new())))
@@ -360,7 +369,14 @@ impl Asking<'_> {
             sent = sending => sent,
             cut = held.cut() => return match (cut, copy) {
                 (Cut::Taken, Some(copy)) => again(copy),
-                (cut, _) => Attempt::Failed(self.blame(cut, &carried)),
+                (cut, _) => {
+                    let reason = self.blame(cut, &carried);
+                    if reason == Reason::ClientSilent {
+                        // Nobody knows where its next request would begin.
+                        busy.fails(Termination::ClientTimeout);
+                    }
+                    Attempt::Failed(reason)
+                }
             },
         };
         match sent {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use gantry_model::termination::Termination;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use crate::stats::Traffic;
@@ -188,9 +189,15 @@ impl Relayed {
         if let Some(held) = &self.held
             && let Poll::Ready(cut) = held.poll_cut(context)
         {
+            self.busy.fails(match cut {
+                Cut::Taken => held.taken(),
+                Cut::Silent => Termination::ServerTimeout,
+            });
             return Poll::Ready(Some(Err(cut.into())));
         }
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        self.busy.awaits_server(frame.is_pending());
+        let frame = ready!(frame);
         match &frame {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -203,7 +210,10 @@ impl Relayed {
                     self.finish();
                 }
             }
-            Some(Err(error)) => self.busy.broke_off(&error.to_string()),
+            Some(Err(error)) => {
+                self.busy.fails(Termination::ServerReset);
+                self.busy.broke_off(&error.to_string());
+            }
             None => self.finish(),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::Peer)))

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use gantry_model::port::Port;
 use gantry_model::service::Layer7;
+use gantry_model::termination::Termination;
 use gantry_runtime::clock;
 use hyper::header::HeaderValue;
 use hyper::rt::Executor;
@@ -30,8 +31,9 @@ use crate::worker::Guest;
 
 use super::body::Carried;
 use super::desk::Desk;
+use super::ended::{Course, End};
 use super::head::Introduction;
-use super::leash::Held;
+use super::leash::{Cut, Held};
 use super::{Client, answer};
 
 /// Requests that one client may have under way on a connection of HTTP/2.
@@ -58,6 +60,7 @@ pub(super) struct Caller {
     pub(super) held: Held,
     /// Requests under way.
     busy: Cell<usize>,
+    pub(super) course: Course,
     _guest: Guest,
 }
 
@@ -86,14 +89,20 @@ struct Record {
 pub(super) fn welcome(desk: &Rc<Desk>, client: Client) {
     let desk = Rc::clone(desk);
     tokio::task::spawn_local(async move {
-        let service = client.guest.service().name.clone();
-        if let Err(error) = meet(desk, client).await {
-            debug!(%service, %error, "a client's connection ended");
+        let service = Arc::clone(client.guest.service());
+        let ended = meet(desk, client).await.unwrap_or_else(|error| {
+            debug!(service = %service.name, %error, "a client's connection failed");
+            Some(Termination::ClientReset)
+        });
+        if let Some(reason) = ended {
+            debug!(service = %service.name, why = reason.as_str(), "a client's connection ended");
+            service.counts.ended.count(reason).add(1);
         }
     });
 }
 
-async fn meet(desk: Rc<Desk>, client: Client) -> io::Result<()> {
+/// Serves a client to its end; gives the reason, or none if it goes on as a tunnel.
+async fn meet(desk: Rc<Desk>, client: Client) -> io::Result<Option<Termination>> {
     let service = Arc::clone(client.guest.service());
     let routing = service.routing();
     let stream = TcpStream::from_std(StdStream::from(client.socket))?;
@@ -119,6 +128,7 @@ async fn meet(desk: Rc<Desk>, client: Client) -> io::Result<()> {
             introduction: Introduction::new(ends.client, is_secure),
             held,
             busy: Cell::new(0),
+            course: Course::default(),
             _guest: client.guest,
         })
     };
@@ -129,25 +139,36 @@ async fn meet(desk: Rc<Desk>, client: Client) -> io::Result<()> {
             held.expect(request_timeout);
             let is_serial = tokio::select! {
                 is_http2 = is_http2(&stream) => !is_http2?,
-                _ = held.cut() => return Ok(()),
+                why = held.cut() => return Ok(Course::default().end(&End::Cut { why, is_busy: false })),
             };
-            converse(stream, caller(held, false, is_serial), longest).await
+            Ok(converse(stream, caller(held, false, is_serial), longest).await)
         }
         Some(tls) => {
             let secured = tokio::select! {
-                secured = shake(stream, tls.config) => secured,
-                _ = held.cut() => Err(io::ErrorKind::TimedOut.into()),
+                secured = shake(stream, tls.config) => secured.map_err(|error| unshaken(&error)),
+                cut = held.cut() => Err(match cut {
+                    Cut::Silent => Termination::TlsTimeout,
+                    Cut::Taken => Termination::ServiceClosed,
+                }),
             };
-            match secured {
+            Ok(match secured {
                 Ok((stream, is_serial)) => {
                     converse(stream, caller(held, true, is_serial), longest).await
                 }
-                Err(error) => {
+                Err(reason) => {
                     held.service().counts.unshaken.add(1);
-                    Err(error)
+                    Some(reason)
                 }
-            }
+            })
         }
+    }
+}
+
+fn unshaken(error: &io::Error) -> Termination {
+    match error.kind() {
+        // What rustls finds fault with.
+        io::ErrorKind::InvalidData => Termination::TlsFailed,
+        _ => Termination::ClientLeftInTls,
     }
 }
 
@@ -168,7 +189,7 @@ async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
     Ok(length >= TELLING && PREFACE.starts_with(&heard[..length]))
 }
 
-async fn converse<S>(stream: S, caller: Rc<Caller>, longest_head: u32) -> io::Result<()>
+async fn converse<S>(stream: S, caller: Rc<Caller>, longest_head: u32) -> Option<Termination>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -178,7 +199,7 @@ where
         let caller = Rc::clone(&of);
         async move { Ok::<_, Infallible>(answer::answer(caller, request).await) }
     });
-    let done = if caller.is_serial {
+    let end = if caller.is_serial {
         let longest = usize::try_from(longest_head).unwrap_or(usize::MAX);
         let connection = http1::Builder::new()
             .header_read_timeout(None)
@@ -194,7 +215,10 @@ where
             .serve_connection(io, answer);
         carry(pin!(connection), &caller, |connection| connection.graceful_shutdown()).await
     };
-    done.map_err(io::Error::other)
+    if let End::Done(Err(error)) = &end {
+        debug!(service = %caller.service.name, %error, "a client's connection failed");
+    }
+    caller.course.end(&end)
 }
 
 /// Has a connection go on until it is over; `wind_up` has it take no further requests.
@@ -202,15 +226,15 @@ async fn carry<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     caller: &Caller,
     wind_up: fn(Pin<&mut C>),
-) -> hyper::Result<()> {
+) -> End {
     tokio::select! {
-        done = &mut connection => return done,
-        _ = caller.held.cut() => return Ok(()),
+        done = &mut connection => return End::Done(done),
+        why = caller.held.cut() => return caller.cut(why),
         () = caller.desk.retired() => wind_up(connection.as_mut()),
     }
     tokio::select! {
-        done = connection => done,
-        _ = caller.held.cut() => Ok(()),
+        done = connection => End::Done(done),
+        why = caller.held.cut() => caller.cut(why),
     }
 }
 
@@ -221,6 +245,12 @@ struct Here;
 impl<F: Future<Output = ()> + 'static> Executor<F> for Here {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+impl Caller {
+    fn cut(&self, why: Cut) -> End {
+        End::Cut { why, is_busy: self.busy.get() > 0 }
     }
 }
 
@@ -242,6 +272,18 @@ impl Busy {
         });
         let request_timeout = layer7.http.request_timeout;
         Self { caller: Rc::clone(caller), request_timeout, record }
+    }
+
+    /// It takes the client's connection with it, unless that carries others at the same time.
+    pub(super) fn fails(&self, why: Termination) {
+        if self.caller.is_serial {
+            self.caller.course.broke_off(why);
+        }
+    }
+
+    /// The next piece of the answer is wanted, and is not there yet.
+    pub(super) fn awaits_server(&self, does: bool) {
+        self.caller.course.awaits_server(does);
     }
 
     /// Which server gets it.
@@ -282,6 +324,7 @@ impl Drop for Busy {
         if caller.busy.get() == 0 {
             caller.held.expect(self.request_timeout);
         }
+        caller.course.answered();
         let Some(record) = &self.record else { return };
         let seconds = (clock::monotonic() - record.began).as_secs_f64();
         info!(

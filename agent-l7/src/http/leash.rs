@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use gantry_model::termination::Termination;
 use gantry_runtime::clock;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
@@ -181,6 +182,14 @@ impl Rope {
 impl Held {
     pub(super) fn seat(&self) -> Option<&Seat> {
         self.seat.as_ref()
+    }
+
+    /// Why it was cut, where that was not for silence.
+    pub(super) fn taken(&self) -> Termination {
+        match &self.seat {
+            Some(seat) if !self.service().is_closed() => seat.taken().termination(),
+            _ => Termination::ServiceClosed,
+        }
     }
 
     pub(super) fn rope(&self) -> &Rope {

@@ -10,12 +10,13 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use gantry_model::name::{Id, ServerName, ServiceName};
+use gantry_model::termination::Termination;
 use gantry_runtime::clock;
 
 use crate::handover::{format, milliseconds};
 use crate::seat::Seat;
 use crate::service::Service;
-use crate::stats::{Count, ServiceCounts, Traffic, TrafficSample};
+use crate::stats::{Count, ServiceCounts, Traffic, TrafficSample, WaitCounts};
 use crate::worker::{Arrival, Frozen, Guest, Message};
 
 use super::{Deployed, Plane};
@@ -231,6 +232,7 @@ impl Deployed {
             other: Some(other.into()),
             servers: servers.collect(),
             remembered: remembered.collect(),
+            ended: service.counts.ended.sample().into_iter().map(ended).collect(),
         }
     }
 
@@ -239,6 +241,12 @@ impl Deployed {
         let counts = &self.service.counts;
         for (count, more) in all(counts).into_iter().zip(said.counts.unwrap_or_default().all()) {
             count.add(more);
+        }
+        for ended in &said.ended {
+            // A newer release may have more reasons.
+            if let Some(reason) = Termination::from_number(ended.reason as usize) {
+                counts.ended.count(reason).add(ended.connections);
+            }
         }
         self.service.fallback.count_on(said.other.unwrap_or_default());
         let routing = self.service.routing();
@@ -291,7 +299,7 @@ impl From<TrafficSample> for format::Traffic {
     }
 }
 
-fn all(counts: &ServiceCounts) -> [&Count; 13] {
+fn all(counts: &ServiceCounts) -> [&Count; 15] {
     let ServiceCounts {
         active: _,
         accepted,
@@ -302,6 +310,8 @@ fn all(counts: &ServiceCounts) -> [&Count; 13] {
         idle_timeouts,
         panics,
         http,
+        ended: _,
+        waits: WaitCounts { served, waited },
     } = counts;
     let [requests, succeeded, redirected, client_errors, server_errors, own] = http.all();
     [
@@ -318,7 +328,13 @@ fn all(counts: &ServiceCounts) -> [&Count; 13] {
         client_errors,
         server_errors,
         own,
+        served,
+        waited,
     ]
+}
+
+fn ended((reason, connections): (Termination, u64)) -> format::Ended {
+    format::Ended { reason: u32::try_from(reason.number()).unwrap_or_default(), connections }
 }
 
 fn counts(counts: &ServiceCounts) -> format::Counts {

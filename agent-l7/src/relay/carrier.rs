@@ -56,6 +56,11 @@ impl Carrier {
         either!(self, relay => relay.carried())
     }
 
+    /// Which sides have ended their streams.
+    pub(crate) fn ended(&self) -> [bool; 2] {
+        either!(self, relay => relay.ended())
+    }
+
     /// From when on a side should not have to wait for an acknowledgement; none if none does.
     pub(crate) fn owes_since(&self) -> Option<Instant> {
         either!(self, relay => relay.owes_since())

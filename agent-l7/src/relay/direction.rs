@@ -122,6 +122,11 @@ impl Direction {
         !matches!(self.phase, Phase::Flowing)
     }
 
+    /// The source has ended its stream, and was not cut off.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ending(Last::End) | Phase::Closed)
+    }
+
     pub(super) fn notice_readable(&mut self, ending: bool) {
         self.readable = true;
         self.ending |= ending;

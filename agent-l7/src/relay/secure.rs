@@ -83,6 +83,11 @@ impl SecureRelay {
         self.pulse.carried()
     }
 
+    /// Which sides have ended their streams.
+    pub(crate) fn ended(&self) -> [bool; 2] {
+        self.legs.each_ref().map(|leg| matches!(leg.last(), Some(Last::End | Last::Cut)))
+    }
+
     /// From when on a side should not have to wait for an acknowledgement; none if none does.
     pub(crate) fn owes_since(&self) -> Option<Instant> {
         self.pulse.owes_since()

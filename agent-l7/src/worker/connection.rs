@@ -11,7 +11,7 @@ use std::time::Instant;
 use rustix::event::epoll::EventFlags;
 use tracing::info;
 
-use crate::ending::Ending;
+use crate::ending::{Ending, Phase};
 use crate::http::Client;
 use crate::queue::Place;
 use crate::relay::{Carrier, End, Progress, Side};
@@ -238,7 +238,7 @@ impl Connection {
         self.due = match target.tenure() {
             Tenure::Stay => Some(relay.deadline()),
             Tenure::Until(end) if end > desk.now => Some(relay.deadline().min(end)),
-            Tenure::Until(_) | Tenure::Over => return Fate::Ends(Ending::ServerTaken),
+            Tenure::Until(_) | Tenure::Over => return Fate::Ends(target.taken()),
         };
         Fate::Lives
     }
@@ -250,8 +250,20 @@ impl Connection {
         Fate::Ends(Ending::Relayed(end))
     }
 
-    /// Tells the log of the end, where the service wants that.
+    /// How far it has come.
+    fn phase(&self) -> Phase {
+        match &self.stage {
+            Stage::Setup(setup) => setup.phase(),
+            Stage::Relaying(relaying) => Phase::relayed(relaying.relay.ended()),
+            Stage::Over => Phase::Connect,
+        }
+    }
+
+    /// Counts the end, and tells the log of it where the service wants that.
     pub(super) fn tell(&self, why: Ending, now: Instant) {
+        let phase = self.phase();
+        let reason = why.termination(phase);
+        self.service().counts.ended.count(reason).add(1);
         let Some(record) = &self.record else { return };
         let Record { peer, since } = **record;
         let service = self.service();
@@ -262,7 +274,8 @@ impl Connection {
         let seconds = now.saturating_duration_since(since).as_secs_f64();
         info!(
             service = %service.name, client = %peer, server, from_client, to_client, seconds,
-            why = why.as_str(), "connection ended"
+            phase = phase.as_str(), reason = reason.name(), haproxy = reason.haproxy(),
+            why = reason.as_str(), "connection ended"
         );
     }
 

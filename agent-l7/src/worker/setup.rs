@@ -20,7 +20,7 @@ use rustix::net::{self, RecvFlags, sockopt};
 use tracing::debug;
 
 use crate::deadline::{after, after_dials};
-use crate::ending::Ending;
+use crate::ending::{Ending, Phase, Untaken};
 use crate::http::Client;
 use crate::proxy_header::{self, Ends, Header};
 use crate::queue::{Place, Ticket};
@@ -58,6 +58,8 @@ pub(super) struct Setup {
     queue_until: Option<Instant>,
     /// When no further server is tried, once the first was.
     dial_until: Option<Instant>,
+    /// Why the server that was tried last did not take it.
+    untaken: Option<Untaken>,
 }
 
 /// What came of one step of the set-up.
@@ -151,6 +153,7 @@ impl Setup {
             state: State::Choosing,
             queue_until: None,
             dial_until: None,
+            untaken: None,
         }
     }
 
@@ -196,6 +199,19 @@ impl Setup {
         }
     }
 
+    /// How far it has come.
+    pub(super) fn phase(&self) -> Phase {
+        match &self.state {
+            State::Greeting { .. } => Phase::Greeting,
+            State::Shaking { .. } => Phase::Tls,
+            State::Waiting(_) => Phase::Queue,
+            State::Choosing if self.dial_until.is_none() && self.queue_until.is_some() => {
+                Phase::Queue
+            }
+            State::Choosing | State::Dialling { .. } | State::Securing(_) => Phase::Connect,
+        }
+    }
+
     /// Looks for a server, unless the client has to say something first.
     pub(super) fn begin(&mut self, place: Place, desk: &mut Desk) -> Step {
         if !self.service.routing().layer7.accept_proxy_protocol {
@@ -229,15 +245,15 @@ impl Setup {
                 self.meet(place, desk)
             }
             Ok(None) if !self.client_seen.contains(EventFlags::RDHUP) => Step::Pending,
-            Ok(None) => self.malformed("an unfinished PROXY protocol header"),
-            Err(why) => self.malformed(&why.to_string()),
+            Ok(None) => self.malformed(Ending::ClientLeft, "an unfinished PROXY protocol header"),
+            Err(why) => self.malformed(Ending::Malformed, &why.to_string()),
         }
     }
 
-    fn malformed(&self, why: &str) -> Step {
+    fn malformed(&self, ending: Ending, why: &str) -> Step {
         debug!(service = %self.service.name, peer = %self.peer, why, "client refused");
         self.service.counts.malformed.add(1);
-        Step::Failed(Ending::Malformed)
+        Step::Failed(ending)
     }
 
     /// What the server is told of the client.
@@ -321,10 +337,10 @@ impl Setup {
     pub(super) fn ring(&mut self, place: Place, desk: &mut Desk) -> Step {
         match &self.state {
             State::Greeting { until } if *until <= desk.now => {
-                self.malformed("no PROXY protocol header in time")
+                self.malformed(Ending::ClientSilent, "no PROXY protocol header in time")
             }
             State::Shaking { until } if *until <= desk.now => {
-                self.unshaken("it did not agree on keys in time")
+                self.unshaken(Ending::ClientSilent, "it did not agree on keys in time")
             }
             State::Dialling { until, .. } if *until <= desk.now => {
                 self.dial_failed(Errno::TIMEDOUT, place, desk)
@@ -453,12 +469,15 @@ impl Setup {
 
     fn dial_failed(&mut self, error: Errno, place: Place, desk: &mut Desk) -> Step {
         let state = std::mem::replace(&mut self.state, State::Choosing);
-        let target = match state {
-            State::Dialling { target, .. } => target,
-            State::Securing(securing) => securing.target,
+        let (target, was_securing) = match state {
+            State::Dialling { target, .. } => (target, false),
+            State::Securing(securing) => (securing.target, true),
             _ => return Step::Pending,
         };
         self.blame(&target, error, desk);
+        if was_securing && self.untaken == Some(Untaken::Refused) {
+            self.untaken = Some(Untaken::Unshaken);
+        }
         match target {
             Target::Fallback => self.refuse(),
             Target::Server(seat) => {
@@ -471,10 +490,11 @@ impl Setup {
     /// Puts a failed attempt down to its target.
     fn blame(&mut self, target: &Target, error: Errno, desk: &Desk) {
         target.traffic(&self.service).connect_failures.add(1);
+        self.untaken = Some(untaken(error));
         let Target::Server(seat) = target else { return };
         debug!(server = %seat.server.name, %error, "connect failed");
         self.visitor.tried.push(Arc::clone(&seat.server));
-        if !socket::is_ours(error) {
+        if self.untaken != Some(Untaken::Exhausted) {
             seat.server.suspect(desk.now);
         }
     }
@@ -483,7 +503,7 @@ impl Setup {
     fn refuse(&self) -> Step {
         self.service.counts.unserved.add(1);
         let closed = self.service.is_closed();
-        Step::Failed(if closed { Ending::ServiceClosed } else { Ending::Unserved })
+        Step::Failed(if closed { Ending::ServiceClosed } else { Ending::Unserved(self.untaken) })
     }
 }
 
@@ -503,6 +523,15 @@ impl Target {
         }
     }
 
+    /// Why what it is connected to may not keep it.
+    pub(super) fn taken(&self) -> Ending {
+        match self {
+            Self::Server(seat) => Ending::ServerTaken(seat.taken()),
+            // It is there for as long as its service is.
+            Self::Fallback => Ending::ServiceClosed,
+        }
+    }
+
     fn address(&self, service: &Service) -> Option<IpAddr> {
         match self {
             Self::Server(seat) => Some(seat.endpoint.address),
@@ -515,6 +544,14 @@ impl Target {
             Self::Server(seat) => &seat.server.traffic,
             Self::Fallback => &service.fallback,
         }
+    }
+}
+
+fn untaken(error: Errno) -> Untaken {
+    match error {
+        _ if socket::is_ours(error) => Untaken::Exhausted,
+        Errno::TIMEDOUT => Untaken::TimedOut,
+        _ => Untaken::Refused,
     }
 }
 

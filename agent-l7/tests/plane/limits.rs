@@ -8,8 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
+use gantry_agent_l7::stats::WaitSample;
 use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::{Persistence, PersistenceKey};
+
+use gantry_runtime::clock;
 
 use crate::support::{Bed, expect_reset, greeter, hear, layer7, serve, server, until};
 
@@ -56,6 +59,34 @@ fn a_client_that_leaves_makes_no_difference() {
     until("its reset is noticed", || bed.sample("pacs").queued == 1);
     drop(inside);
     assert_eq!(hear(&mut waiting[0]), 'a');
+}
+
+#[test]
+fn waits_are_measured_of_those_that_wait() {
+    let mut bed = Bed::new();
+    bed.put(&bed.service("pacs", "104"), &[limited("a", 1)]);
+    let inside = bed.visit(104).1;
+    assert_eq!(bed.sample("pacs").waits, WaitSample::default(), "it was served at once");
+    let begin = clock::monotonic();
+    let mut waiting = line_up(&bed, 2);
+    until("the first waits for a while", || {
+        bed.sample("pacs").waits.longest_now > Some(Duration::from_millis(20))
+    });
+    drop(inside);
+    assert_eq!(hear(&mut waiting[0]), 'a');
+    let waits = bed.sample("pacs").waits;
+    assert_eq!((waits.served, waits.waited > Duration::from_millis(20)), (1, true));
+    assert!(waits.waited <= begin.elapsed(), "{waits:?}");
+    assert!(waits.longest_now.is_some(), "the second");
+    drop(waiting.remove(0));
+    assert_eq!(hear(&mut waiting[0]), 'a');
+    let both = bed.sample("pacs").waits;
+    assert_eq!((both.served, both.longest_now), (2, None));
+    assert!(both.waited > waits.waited, "{both:?}");
+    drop(waiting);
+    until("nobody is left", || bed.sample("pacs").active == 0);
+    bed.visit(104);
+    assert_eq!(bed.sample("pacs").waits, both, "who does not wait does not count");
 }
 
 #[test]

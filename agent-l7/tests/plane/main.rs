@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod changes;
+mod ended;
+mod ended_http;
 mod http;
 mod limits;
 mod relay;

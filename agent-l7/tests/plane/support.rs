@@ -183,6 +183,25 @@ pub(crate) fn nobody() -> SocketAddr {
     TcpListener::bind((own_address(), 0)).unwrap().local_addr().unwrap()
 }
 
+/// A server that answers nobody who knocks: with its backlog full, its kernel drops that.
+pub(crate) struct Deaf {
+    pub(crate) at: SocketAddr,
+    _full: (Socket, Vec<TcpStream>),
+}
+
+impl Deaf {
+    pub(crate) fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(own_address(), 0).into()).unwrap();
+        socket.listen(0).unwrap();
+        let at = socket.local_addr().unwrap().as_socket().unwrap();
+        let knock = || TcpStream::connect_timeout(&at, Duration::from_millis(100));
+        let knocking: Vec<_> = (0..4).map_while(|_| knock().ok()).collect();
+        assert!(knocking.len() < 4);
+        Self { at, _full: (socket, knocking) }
+    }
+}
+
 pub(crate) fn hear(stream: &mut TcpStream) -> char {
     let mut byte = [0];
     stream.read_exact(&mut byte).unwrap();

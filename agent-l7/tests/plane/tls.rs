@@ -23,13 +23,13 @@ use rustls::{
 
 use crate::support::*;
 
-type Client = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Client = StreamOwned<ClientConnection, TcpStream>;
 
 /// An authority, and what it has signed.
-struct Authority(CertifiedIssuer<'static, rcgen::KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, rcgen::KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
@@ -47,7 +47,7 @@ impl Authority {
     }
 
     /// A certificate for these names, known as `id`.
-    fn issue(&self, id: &str, names: &[&str]) -> KeyPair {
+    pub(crate) fn issue(&self, id: &str, names: &[&str]) -> KeyPair {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = rcgen::KeyPair::generate().unwrap();
         let params = CertificateParams::new(names).unwrap();
@@ -66,7 +66,7 @@ fn chain_and_key(pair: &KeyPair) -> (Vec<CertificateDer<'static>>, PrivateKeyDer
 }
 
 /// A client that trusts `authority`, and shows `pair`.
-fn client_config(
+pub(crate) fn client_config(
     authority: &Authority,
     pair: Option<&KeyPair>,
     versions: &[&'static SupportedProtocolVersion],
@@ -86,7 +86,7 @@ fn client_config(
 }
 
 /// A real server that speaks TLS, and echoes until the client's end.
-fn secret_echo(pair: &KeyPair, clients: Option<&Authority>) -> SocketAddr {
+pub(crate) fn secret_echo(pair: &KeyPair, clients: Option<&Authority>) -> SocketAddr {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&ring))
         .with_safe_default_protocol_versions()
@@ -113,7 +113,7 @@ fn secret_echo(pair: &KeyPair, clients: Option<&Authority>) -> SocketAddr {
 
 impl Bed {
     /// A service at port 104 that shows the certificate `site`.
-    fn secret(&self) -> VirtualService {
+    pub(crate) fn secret(&self) -> VirtualService {
         let mut service = self.service("pacs", "104");
         layer7(&mut service).tls = Some(Tls {
             certificate: "site".parse().unwrap(),
@@ -124,7 +124,12 @@ impl Bed {
         service
     }
 
-    fn put_secret(&mut self, service: &VirtualService, at: SocketAddr, pairs: &[&KeyPair]) {
+    pub(crate) fn put_secret(
+        &mut self,
+        service: &VirtualService,
+        at: SocketAddr,
+        pairs: &[&KeyPair],
+    ) {
         self.try_put_secret(service, at, pairs).unwrap();
     }
 
@@ -139,7 +144,7 @@ impl Bed {
         self.plane.put(Arc::new(service.clone()), servers, pairs)
     }
 
-    fn call(&self, config: &Arc<ClientConfig>, name: &'static str) -> Client {
+    pub(crate) fn call(&self, config: &Arc<ClientConfig>, name: &'static str) -> Client {
         let name = ServerName::try_from(name).unwrap();
         let session = ClientConnection::new(Arc::clone(config), name).unwrap();
         StreamOwned::new(session, self.connect(104))
@@ -147,7 +152,7 @@ impl Bed {
 }
 
 /// Sends `words`, ends, and gives what comes back until the end.
-fn exchange(client: &mut Client, words: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) fn exchange(client: &mut Client, words: &[u8]) -> std::io::Result<Vec<u8>> {
     client.conn.complete_io(&mut client.sock)?;
     client.write_all(words)?;
     client.conn.send_close_notify();
@@ -175,7 +180,8 @@ fn shown(client: &mut Client, pairs: &[&KeyPair]) -> String {
     pairs.iter().find(of).unwrap().name.to_string()
 }
 
-const BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+pub(crate) const BOTH: [&SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS13, &rustls::version::TLS12];
 
 #[test]
 fn bulk_and_words_pass_in_every_version_and_to_servers_with_and_without_tls() {

@@ -112,5 +112,9 @@ fn who_does_not_say_who_it_is_is_not_served_and_holds_up_nobody() {
     assert_eq!(bed.sample("pacs").malformed, 2);
     // It runs out of time.
     expect_reset(&mut silent);
-    assert_eq!(bed.sample("pacs").malformed, 3);
+    let sample = bed.sample("pacs");
+    assert_eq!(sample.malformed, 3);
+    for reason in ["CLIENT_LEFT_IN_GREETING", "GREETING_MALFORMED", "GREETING_TIMEOUT"] {
+        assert!(sample.ended.iter().any(|(seen, count)| (seen.name(), *count) == (reason, 1)));
+    }
 }

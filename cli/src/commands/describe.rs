@@ -15,6 +15,8 @@ use crate::output;
 use crate::overview::{finding, rejection};
 use crate::session::Session;
 
+mod connections;
+
 const EVENTS: usize = 10;
 
 #[derive(Args, Debug)]
@@ -67,6 +69,7 @@ async fn service(name: String, session: &Session) -> Result<String> {
     field(&mut text, "In service", &in_service);
     let (active, inactive) = (status.active_connections, status.inactive_connections);
     field(&mut text, "Connections", &look::with_inactive(active, inactive));
+    field(&mut text, "Queue", &connections::queue(status.queue.as_ref()));
     if status.reconciling {
         field(&mut text, "In force", "not everywhere yet");
     }
@@ -74,6 +77,7 @@ async fn service(name: String, session: &Session) -> Result<String> {
     rejections(&mut text, &status.rejections);
     findings(&mut text, &status.findings);
     ports(&mut text, &status.ports);
+    connections::ended(&mut text, &status.ended);
     http(&mut text, status.http.as_ref());
     text.push_str("\nReal servers:\n");
     for server in &servers {

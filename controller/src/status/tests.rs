@@ -5,6 +5,8 @@ use gantry_model::violation::Violations;
 use gantry_model::wire;
 use gantry_proto::agent::v1 as agent_pb;
 
+use pb::ended::Termination;
+
 use super::*;
 use crate::observed::{Counters, Observed};
 use crate::state::Server;
@@ -377,6 +379,58 @@ fn the_kernel_counts_more_of_a_layer_4_service() {
     let server = &scene.service.servers.values().next().unwrap().config;
     let status = real_server(server, facts);
     assert_eq!((status.inactive_connections, status.persistent_clients), (80, 10));
+}
+
+#[test]
+fn reasons_are_added_up_over_appliances_and_the_most_frequent_comes_first() {
+    let mut scene = Scene::new();
+    let name = scene.service.config.name.to_string();
+    let ended = |reason: Termination, connections_total| pb::Ended {
+        reason: reason.into(),
+        connections_total,
+    };
+    let (done, reset) = (Termination::Completed, Termination::ServerReset);
+    for (lb, of_lb) in [
+        ("lb1", vec![ended(done, 5), ended(Termination::QueueTimeout, 9)]),
+        (
+            "lb2",
+            vec![ended(done, 6), ended(reset, 1), pb::Ended { reason: 999, connections_total: 2 }],
+        ),
+    ] {
+        let mut agent = scene.agent(AgentKind::L7).clone();
+        let sample = agent_pb::Sample { name: name.clone(), ended: of_lb, ..Default::default() };
+        agent.samples.insert(name.clone(), Counters { sample, ..Counters::default() });
+        let appliance = format!("clusters/main/appliances/{lb}").parse().unwrap();
+        scene.agents.insert(AgentName { appliance, kind: AgentKind::L7 }, agent);
+    }
+    let newer = pb::Ended { reason: 999, connections_total: 2 };
+    let all = [ended(done, 11), ended(Termination::QueueTimeout, 9), newer, ended(reset, 1)];
+    assert_eq!(scene.status().ended, all);
+}
+
+#[test]
+fn waits_are_put_together_over_appliances() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.status().queue, None);
+    let name = scene.service.config.name.to_string();
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    for (lb, queued, served_total, wait_total, longest_now) in [
+        ("lb1", 2, 3, seconds(9), seconds(4)),
+        ("lb2", 1, 1, seconds(1), seconds(7)),
+        ("lb3", 0, 0, None, None),
+    ] {
+        let mut agent = scene.agent(AgentKind::L7).clone();
+        let queue_wait = Some(agent_pb::QueueWait { served_total, wait_total, longest_now });
+        let sample =
+            agent_pb::Sample { name: name.clone(), queued, queue_wait, ..Default::default() };
+        agent.samples.insert(name.clone(), Counters { sample, ..Counters::default() });
+        let appliance = format!("clusters/main/appliances/{lb}").parse().unwrap();
+        scene.agents.insert(AgentName { appliance, kind: AgentKind::L7 }, agent);
+    }
+    let mean_wait = Some(prost_types::Duration { seconds: 2, nanos: 500_000_000 });
+    let longest_wait = seconds(7);
+    let all = pb::QueueStatus { queued: 3, longest_wait, served_total: 4, mean_wait };
+    assert_eq!(scene.status().queue, Some(all));
 }
 
 #[test]

@@ -1,9 +1,13 @@
 use gantry_proto::v1 as pb;
 use gantry_proto::v1::virtual_service::Forwarding;
 
-use super::{decode_plan, encode_plan, real_server, virtual_service, virtual_service_message};
+use super::{
+    decode_plan, encode_plan, real_server, termination, termination_message, virtual_service,
+    virtual_service_message,
+};
 use crate::mark::Mark;
 use crate::plan::ServicePlan;
+use crate::termination::Termination;
 use crate::violation::Violations;
 
 fn dicom() -> pb::VirtualService {
@@ -297,4 +301,16 @@ fn tls_comes_back_as_it_was_sent() {
     };
     let same = (back.certificate, back.tls, back.reencrypt, back.server_tls);
     assert_eq!(same, (layer7.certificate, layer7.tls, layer7.reencrypt, layer7.server_tls));
+}
+
+#[test]
+fn reasons_are_called_what_the_api_calls_them() {
+    for reason in Termination::ALL {
+        let message = termination_message(reason);
+        assert_eq!(message.as_str_name(), reason.name());
+        assert_eq!(termination(message.into()), Some(reason));
+    }
+    let beyond = i32::try_from(Termination::ALL.len()).unwrap() + 1;
+    assert!(pb::ended::Termination::try_from(beyond).is_err(), "there are no more of them");
+    assert_eq!([0, -1, beyond].map(termination), [None; 3]);
 }

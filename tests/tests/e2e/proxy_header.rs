@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use gantry_proto::v1 as pb;
-use gantry_tests::Site;
 use gantry_tests::process::Process;
 use gantry_tests::services::{connect_check, layer7, server};
 use gantry_tests::wait::listens;
+use gantry_tests::{Site, eventually};
+use pb::ended::Termination;
 use pb::layer7::ProxyProtocol;
 use pb::virtual_service::Forwarding;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -88,8 +89,14 @@ async fn proxy_header_tells_real_servers_of_the_client_through_three_proxies() {
         assert!(heard.starts_with(&told), "{id}: {heard}");
         drop(stream);
         let agent = site.agent_l7.as_ref().unwrap();
-        let line = agent.says(&["connection ended", &id, "both sides had ended"]).await;
+        let line =
+            agent.says(&["connection ended", &id, "both sides had ended", "COMPLETED"]).await;
         assert!(line.contains("server=\"behind\"") && line.contains("from_client="), "{line}");
+        eventually("it is counted", async || {
+            let ended = site.status(&id).await.ended;
+            ended.iter().any(|one| one.reason() == Termination::Completed).then_some(())
+        })
+        .await;
         let name = gantry_tests::site::service_name(&id);
         let request = pb::DeleteVirtualServiceRequest { name, ..Default::default() };
         site.balancer().delete_virtual_service(request).await.unwrap();

@@ -23,11 +23,11 @@ impl Setup {
         let Some(tls) = self.service.routing().secrecy.clients.clone() else {
             return self.choose(place, desk);
         };
+        self.state = State::Shaking { until: after(desk.now, SHAKING) };
         match Session::with_client(&tls.config) {
             Ok(session) => self.session = Some(Box::new(session)),
-            Err(error) => return self.unshaken(&error.to_string()),
+            Err(error) => return self.unshaken(Ending::Unshaken, &error.to_string()),
         }
-        self.state = State::Shaking { until: after(desk.now, SHAKING) };
         self.shake(place, desk)
     }
 
@@ -38,16 +38,17 @@ impl Setup {
         match session.shake(client, &mut desk.bench.buffer, &mut self.early) {
             Ok(Shaken::Pending) => Step::Pending,
             Ok(Shaken::Done) => self.choose(place, desk),
-            Err(error) => self.unshaken(&error.to_string()),
+            Err(error @ ShakeError::Tls(_)) => self.unshaken(Ending::Unshaken, &error.to_string()),
+            Err(error) => self.unshaken(Ending::ClientLeft, &error.to_string()),
         }
     }
 
-    pub(super) fn unshaken(&mut self, why: &str) -> Step {
+    pub(super) fn unshaken(&mut self, ending: Ending, why: &str) -> Step {
         debug!(service = %self.service.name, peer = %self.peer, why, "no TLS with a client");
         self.service.counts.unshaken.add(1);
         // The alert that says why would be lost behind a reset.
         self.client.0 = None;
-        Step::Failed(Ending::Unshaken)
+        Step::Failed(ending)
     }
 
     /// Begins to agree on keys with the server that has taken the connection.

@@ -46,6 +46,7 @@ impl Setup {
         self.visitor.tried.clear();
         self.client_seen = EventFlags::empty();
         self.dial_until = None;
+        self.untaken = None;
     }
 
     pub(in crate::worker) fn describe(&self, now: Instant) -> format::Newcomer {
