@@ -28,6 +28,7 @@ use crate::server::{Server, Tenure};
 use crate::stats::{ServiceCounts, Traffic};
 use crate::sticky::{Lease, Sticky};
 use crate::tls::Secrecy;
+use crate::trouble::Trouble;
 use crate::worker::{Mailbox, Message};
 
 pub(crate) struct Service {
@@ -37,6 +38,7 @@ pub(crate) struct Service {
     pub(crate) counts: ServiceCounts,
     /// What the fallback carries.
     pub(crate) fallback: Arc<Traffic>,
+    pub(crate) trouble: Trouble,
     routing: ArcSwap<Routing>,
     closed: AtomicBool,
     queue: Queue,
@@ -95,6 +97,7 @@ impl Service {
             serial,
             counts: ServiceCounts::default(),
             fallback: Arc::default(),
+            trouble: Trouble::default(),
             routing: ArcSwap::from_pointee(routing),
             closed: AtomicBool::new(false),
             queue: Queue::default(),

@@ -146,6 +146,8 @@ pub struct Layer7 {
     pub timeouts: Timeouts,
     pub routes: Vec<Route>,
     pub http: Http,
+    /// Where connections to real servers and the fallback come from. Absent: the kernel's choice.
+    pub source_address: Option<IpAddr>,
 }
 
 /// How TLS is spoken with clients.
@@ -223,6 +225,7 @@ impl Layer7 {
             timeouts: Timeouts::DEFAULT,
             routes: Vec::new(),
             http: Http::default(),
+            source_address: None,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::deadline::after;
 use crate::seat::{Seat, Visitor};
 use crate::service::Routing;
 use crate::stats::Traffic;
+use crate::trouble;
 
 use super::body::{Answer, Carried, Relayed, Upload};
 use super::desk::Unseated;
@@ -314,7 +315,8 @@ impl Asking<'_> {
         let header = layer7
             .send_proxy_protocol
             .map(|version| caller.ends.header(version, &caller.additions));
-        let kind = Kind { at, tls: tls.map(|tls| Arc::clone(&tls.config)) };
+        let source = layer7.source_address;
+        let kind = Kind { at, source, tls: tls.map(|tls| Arc::clone(&tls.config)) };
         // Who was introduced by a header has a connection for itself.
         let server = target.held.seat().map(|seat| &seat.server).filter(|_| header.is_none());
         if let Some(kept) = server.and_then(|server| Idle::take(&caller.desk, server, &kind)) {
@@ -325,16 +327,21 @@ impl Asking<'_> {
             after(clock::monotonic(), patience.saturating_mul(DIAL_TIMEOUTS))
         });
         let header = header.unwrap_or_default();
-        match upstream::dial(at, &layer7.tcp, &header, tls, patience).await {
+        match upstream::dial((at, source), &layer7.tcp, &header, tls, patience).await {
             Ok(sender) => {
                 let home = server.map(|server| (Rc::clone(&caller.desk), Arc::clone(server), kind));
                 Some(Lent::new(sender, home))
             }
             Err(error) => {
                 target.traffic.connect_failures.add(1);
+                let errno = error.errno();
+                if let Some(errno) = errno {
+                    let service = &caller.service;
+                    service.trouble.tell(&service.name, source, errno, clock::monotonic());
+                }
                 if let Some(seat) = target.held.seat() {
                     debug!(server = %seat.server.name, %error, "connect failed");
-                    self.avoid(seat, !error.is_ours());
+                    self.avoid(seat, !errno.is_some_and(trouble::is_ours));
                 }
                 None
             }

@@ -31,6 +31,7 @@ use crate::service::{Admission, Service};
 use crate::socket;
 use crate::stats::Traffic;
 use crate::tls::Session;
+use crate::trouble;
 
 use super::{Desk, Guest, SERVER};
 
@@ -444,11 +445,13 @@ impl Setup {
         place: Place,
         desk: &Desk,
     ) -> rustix::io::Result<(OwnedFd, Instant)> {
-        let patience = self.service.routing().layer7.timeouts.connect;
+        let routing = self.service.routing();
+        let layer7 = &routing.layer7;
+        let patience = layer7.timeouts.connect;
         self.dial_until.get_or_insert(after(desk.now, patience.saturating_mul(DIAL_TIMEOUTS)));
         let port = to.port.unwrap_or(self.port);
         let at = SocketAddr::new(to.address, port.get());
-        let socket = socket::connect(at, &self.service.routing().layer7.tcp)?;
+        let socket = socket::connect(at, layer7.source_address, &layer7.tcp)?;
         let token = EventData::new_u64(place.key.pack(SERVER));
         epoll::add(&desk.poller, &socket, token, INTEREST)?;
         Ok((socket, after(desk.now, patience)))
@@ -474,12 +477,12 @@ impl Setup {
     /// Puts a failed attempt down to its target.
     fn blame(&mut self, target: &Target, error: Errno, desk: &Desk) {
         target.traffic(&self.service).connect_failures.add(1);
+        let source = self.service.routing().layer7.source_address;
+        self.service.trouble.tell(&self.service.name, source, error, desk.now);
         let Target::Server(seat) = target else { return };
         debug!(server = %seat.server.name, %error, "connect failed");
         self.visitor.tried.push(Arc::clone(&seat.server));
-        // Want of descriptors or ports is nobody's fault but ours.
-        let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-        if !ours.contains(&error) {
+        if !trouble::is_ours(error) {
             seat.server.suspect(desk.now);
         }
     }

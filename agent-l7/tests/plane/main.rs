@@ -9,6 +9,7 @@ mod http;
 mod limits;
 mod relay;
 mod setup;
+mod source;
 mod support;
 mod tls;
 mod told;

@@ -298,3 +298,27 @@ fn tls_comes_back_as_it_was_sent() {
     let same = (back.certificate, back.tls, back.reencrypt, back.server_tls);
     assert_eq!(same, (layer7.certificate, layer7.tls, layer7.reencrypt, layer7.server_tls));
 }
+
+#[test]
+fn connections_come_from_one_address_of_the_appliance() {
+    let read = |source: &str| {
+        let layer7 = pb::Layer7 { source_address: source.to_owned(), ..Default::default() };
+        let message =
+            pb::VirtualService { forwarding: Some(Forwarding::Layer7(layer7)), ..dicom() };
+        let name = "clusters/main/virtualServices/dicom".parse().unwrap();
+        let service = virtual_service(&mut Violations::new(), name, &message);
+        let back = service.map(|service| virtual_service_message(&service).forwarding);
+        let back = back.map(|forwarding| match forwarding {
+            Some(Forwarding::Layer7(layer7)) => layer7.source_address,
+            _ => panic!("it is a layer 7 service"),
+        });
+        (back, violations(&message))
+    };
+    for good in ["", "10.12.1.9", "fd00::9"] {
+        assert_eq!(read(good), (Some(good.to_owned()), Vec::new()));
+    }
+    for bad in ["pacs.example", "10.12.1.9:104", "10.12.1.0/24", "0.0.0.0", "ff02::1"] {
+        let expected = vec!["layer7.source_address INVALID_ADDRESS".to_owned()];
+        assert_eq!(read(bad), (None, expected), "{bad}");
+    }
+}
