@@ -4,7 +4,7 @@
 //! serves for as long as that lasts. All of it may be read and changed from any thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use gantry_model::name::ServerName;
@@ -19,6 +19,9 @@ use crate::stats::{Count, Traffic};
 /// How long a server is avoided after a connection to it failed.
 const SUSPICION: Duration = Duration::from_secs(1);
 
+/// No time after its birth.
+const NEVER: u64 = u64::MAX;
+
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) name: ServerName,
@@ -30,6 +33,11 @@ pub(crate) struct Server {
     born: Instant,
     /// Milliseconds after `born`.
     suspect_until: AtomicU64,
+    /// When it last came back to a service that ran without it; milliseconds after `born`.
+    back: AtomicU64,
+    online: AtomicBool,
+    /// It was added to a service that ran without it, and is not known to be healthy yet.
+    joining: AtomicBool,
     pass: AtomicU64,
     tenure: Mutex<Tenure>,
 }
@@ -54,6 +62,9 @@ impl Server {
             health: AtomicU8::new(0),
             born: clock::monotonic(),
             suspect_until: AtomicU64::new(0),
+            back: AtomicU64::new(NEVER),
+            online: AtomicBool::new(true),
+            joining: AtomicBool::new(false),
             pass: AtomicU64::new(0),
             tenure: Mutex::new(Tenure::Stay),
         };
@@ -66,6 +77,28 @@ impl Server {
         let limits = Limits { min: config.min_connections, max: config.max_connections };
         self.slots.set_limits(limits);
         *self.tenure.lock() = Tenure::under(config.admin_state);
+        let online = config.admin_state == AdminState::Online;
+        let was_online = self.online.swap(online, SeqCst);
+        if online && !was_online {
+            self.come_back();
+        }
+    }
+
+    /// The server is added to a service that ran without it: it comes as good as back, and anew once its
+    /// check has succeeded, before which the others may have had all clients.
+    pub(crate) fn join(&self) {
+        self.joining.store(true, SeqCst);
+        self.come_back();
+    }
+
+    fn come_back(&self) {
+        self.back.store(self.age(clock::monotonic()), SeqCst);
+    }
+
+    /// How long ago it came back; none if it was there from the beginning.
+    pub(crate) fn back_for(&self, now: Instant) -> Option<Duration> {
+        let back = Some(self.back.load(SeqCst)).filter(|back| *back != NEVER)?;
+        Some(Duration::from_millis(self.age(now).saturating_sub(back)))
     }
 
     /// The server is no longer part of its service.
@@ -88,7 +121,12 @@ impl Server {
             Some(true) => Health::Healthy,
             Some(false) => Health::Unhealthy,
         };
-        self.health.store(health as u8, SeqCst);
+        let before = self.health.swap(health as u8, SeqCst);
+        let recovers = before == Health::Unhealthy as u8 && health != Health::Unhealthy;
+        let joins = health == Health::Healthy && self.joining.swap(false, SeqCst);
+        if recovers || joins {
+            self.come_back();
+        }
         if health == Health::Healthy {
             self.suspect_until.store(0, SeqCst);
         }
@@ -139,6 +177,38 @@ impl Tenure {
                 clock::monotonic().checked_add(left).map_or(Self::Stay, Self::Until)
             }
             AdminState::Halt => Self::Over,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_joins_or_recovers_comes_back_and_others_do_not() {
+        let name = || "clusters/main/virtualServices/x/realServers/a".parse().unwrap();
+        let back = |server: &Server| server.back_for(clock::monotonic()).is_some();
+        let cases: [(&[Option<bool>], bool); 5] = [
+            (&[], false),
+            (&[Some(true), None, Some(true)], false),
+            (&[Some(false)], false),
+            (&[Some(false), Some(true)], true),
+            (&[Some(true), Some(false), None], true),
+        ];
+        for (verdicts, expected) in cases {
+            let server = Server::new(name(), None);
+            verdicts.iter().for_each(|verdict| server.judge(*verdict));
+            assert_eq!(back(&server), expected, "{verdicts:?}");
+        }
+        let server = Server::new(name(), None);
+        server.join();
+        for (verdict, expected) in
+            [(None, false), (Some(true), true), (None, false), (Some(true), false)]
+        {
+            server.back.store(NEVER, SeqCst);
+            server.judge(verdict);
+            assert_eq!(back(&server), expected, "its first success counts: {verdict:?}");
         }
     }
 }

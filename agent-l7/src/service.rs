@@ -295,7 +295,7 @@ impl Service {
 
     fn turn(&self, server: &Server, chosen: &Candidate) {
         self.round.fetch_max(chosen.pass, Relaxed);
-        server.move_on(chosen.pass, pick::stride(chosen.weight));
+        server.move_on(chosen.pass, pick::stride(chosen));
     }
 
     fn field(
@@ -305,9 +305,11 @@ impl Service {
         offer: Option<&[bool]>,
     ) -> Vec<Candidate> {
         let (now, floor) = (clock::monotonic(), self.round.load(Relaxed));
+        let slow_start = routing.layer7.slow_start;
         let candidate = |(at, entry): (usize, &Entry)| Candidate {
             tried: visitor.has_tried(&entry.live),
             room: offer.map_or_else(|| entry.live.slots.has_room(), |offer| offer[at]),
+            share: pick::share(entry.live.back_for(now), slow_start),
             ..entry.candidate(visitor, now, floor)
         };
         routing.servers.iter().enumerate().map(candidate).collect()
@@ -390,6 +392,7 @@ impl Entry {
         Candidate {
             online: serves && self.config.admin_state == AdminState::Online,
             weight: self.config.weight.get(),
+            share: pick::WHOLE,
             priority: self.config.priority,
             health: self.live.health(),
             suspect: self.live.is_suspect(now),

@@ -148,6 +148,8 @@ pub struct Layer7 {
     pub http: Http,
     /// Where connections to real servers and the fallback come from. Absent: the kernel's choice.
     pub source_address: Option<IpAddr>,
+    /// How long the weight of a real server grows that has come back. Absent: it does not.
+    pub slow_start: Option<Duration>,
 }
 
 /// How TLS is spoken with clients.
@@ -226,6 +228,7 @@ impl Layer7 {
             routes: Vec::new(),
             http: Http::default(),
             source_address: None,
+            slow_start: None,
         }
     }
 

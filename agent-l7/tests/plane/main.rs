@@ -9,6 +9,7 @@ mod http;
 mod limits;
 mod relay;
 mod setup;
+mod slow;
 mod source;
 mod support;
 mod tls;

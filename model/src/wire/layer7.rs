@@ -54,6 +54,7 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
             Some(given) => violations.within("http", |violations| http::http(violations, given))?,
         },
         source_address: source_address(violations, &message.source_address)?,
+        slow_start: duration(violations, "slow_start", message.slow_start, SHORTEST),
     })
 }
 
@@ -173,5 +174,6 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         routes: layer7.routes.iter().map(http::route_message).collect(),
         http: http::http_message(&layer7.http),
         source_address: layer7.source_address.map(|it| it.to_string()).unwrap_or_default(),
+        slow_start: layer7.slow_start.map(duration_message),
     }
 }

@@ -322,3 +322,26 @@ fn connections_come_from_one_address_of_the_appliance() {
         assert_eq!(read(bad), (None, expected), "{bad}");
     }
 }
+
+#[test]
+fn a_slow_start_takes_its_time_or_is_absent() {
+    let read = |slow_start| {
+        let layer7 = pb::Layer7 { slow_start, ..Default::default() };
+        violations(&pb::VirtualService { forwarding: Some(Forwarding::Layer7(layer7)), ..dicom() })
+    };
+    let of = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+    for good in [None, of(0, 1_000_000), of(30, 0), of(365 * 24 * 3600, 0)] {
+        assert_eq!(read(good), [""; 0], "{good:?}");
+    }
+    for bad in [of(0, 0), of(-30, 0), of(0, 999_999), of(365 * 24 * 3600, 1)] {
+        assert_eq!(read(bad), ["layer7.slow_start INVALID_DURATION"], "{bad:?}");
+    }
+    let layer7 = pb::Layer7 { slow_start: of(30, 5), ..Default::default() };
+    let message = pb::VirtualService { forwarding: Some(Forwarding::Layer7(layer7)), ..dicom() };
+    let name = "clusters/main/virtualServices/dicom".parse().unwrap();
+    let service = virtual_service(&mut Violations::new(), name, &message).unwrap();
+    match virtual_service_message(&service).forwarding {
+        Some(Forwarding::Layer7(back)) => assert_eq!(back.slow_start, of(30, 5)),
+        _ => panic!("it is a layer 7 service"),
+    }
+}
