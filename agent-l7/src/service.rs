@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gantry_model::name::{Id, ServiceName};
@@ -305,12 +305,13 @@ impl Service {
         offer: Option<&[bool]>,
     ) -> Vec<Candidate> {
         let (now, floor) = (clock::monotonic(), self.round.load(Relaxed));
-        let slow_start = routing.layer7.slow_start;
+        let Layer7 { slow_start, passive_health, .. } = &routing.layer7;
         let candidate = |(at, entry): (usize, &Entry)| Candidate {
             tried: visitor.has_tried(&entry.live),
             room: offer.map_or_else(|| entry.live.slots.has_room(), |offer| offer[at]),
-            share: pick::share(entry.live.back_for(now), slow_start),
-            ..entry.candidate(visitor, now, floor)
+            share: pick::share(entry.live.back_for(now), *slow_start),
+            suspect: entry.live.is_suspect(passive_health, now),
+            ..entry.candidate(visitor, floor)
         };
         routing.servers.iter().enumerate().map(candidate).collect()
     }
@@ -387,7 +388,7 @@ impl Entry {
         Self { config, live, key, token }
     }
 
-    fn candidate(&self, visitor: &Visitor, now: Instant, floor: u64) -> Candidate {
+    fn candidate(&self, visitor: &Visitor, floor: u64) -> Candidate {
         let serves = self.config.pool == visitor.pool;
         Candidate {
             online: serves && self.config.admin_state == AdminState::Online,
@@ -395,7 +396,7 @@ impl Entry {
             share: pick::WHOLE,
             priority: self.config.priority,
             health: self.live.health(),
-            suspect: self.live.is_suspect(now),
+            suspect: false,
             tried: false,
             room: true,
             active: self.live.slots.active(),

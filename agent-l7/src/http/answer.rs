@@ -375,7 +375,12 @@ impl Asking<'_> {
             },
         };
         match sent {
-            Ok(response) => Attempt::Fetched(Box::new(Fetched { response, held, lent, traffic })),
+            Ok(response) => {
+                if let Some(seat) = held.seat() {
+                    seat.server.trust();
+                }
+                Attempt::Fetched(Box::new(Fetched { response, held, lent, traffic }))
+            }
             Err(mut error) => {
                 // One that was kept may have ended in the meantime, and that is nobody's fault.
                 if let Some(seat) = held.seat().filter(|_| !lent.is_used) {
@@ -396,7 +401,7 @@ impl Asking<'_> {
     fn avoid(&mut self, seat: &Seat, is_to_blame: bool) {
         self.visitor.tried.push(Arc::clone(&seat.server));
         if is_to_blame {
-            seat.server.suspect(clock::monotonic());
+            seat.server.suspect(&self.routing.layer7.passive_health, clock::monotonic());
         }
     }
 

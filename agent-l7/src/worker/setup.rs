@@ -171,6 +171,9 @@ impl Setup {
         let timeouts = self.service.routing().layer7.timeouts;
         let traffic = Arc::clone(target.traffic(&self.service));
         traffic.connections.add(1);
+        if let Target::Server(seat) = &target {
+            seat.server.trust();
+        }
         let pair = Pair {
             client,
             server,
@@ -483,7 +486,7 @@ impl Setup {
         debug!(server = %seat.server.name, %error, "connect failed");
         self.visitor.tried.push(Arc::clone(&seat.server));
         if !trouble::is_ours(error) {
-            seat.server.suspect(desk.now);
+            seat.server.suspect(&self.service.routing().layer7.passive_health, desk.now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Forwarding through the proxy.
 
 mod http;
+mod passive;
 mod tls;
 
 use std::net::IpAddr;
@@ -55,6 +56,7 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
         },
         source_address: source_address(violations, &message.source_address)?,
         slow_start: duration(violations, "slow_start", message.slow_start, SHORTEST),
+        passive_health: passive::passive_health(violations, message.passive_health.as_ref()),
     })
 }
 
@@ -175,5 +177,6 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         http: http::http_message(&layer7.http),
         source_address: layer7.source_address.map(|it| it.to_string()).unwrap_or_default(),
         slow_start: layer7.slow_start.map(duration_message),
+        passive_health: passive::passive_health_message(&layer7.passive_health),
     }
 }
