@@ -28,4 +28,5 @@ mod slots;
 mod socket;
 mod sticky;
 mod tls;
+mod trouble;
 mod worker;

@@ -8,6 +8,7 @@
 //! server that comes, goes or changes weight is moved, exactly.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 /// How a service spreads its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(crate) enum Health {
 pub(crate) struct Candidate {
     pub(crate) online: bool,
     pub(crate) weight: u16,
+    /// How much of its weight it has now, where load is spread: of [`WHOLE`].
+    pub(crate) share: u16,
     pub(crate) priority: u16,
     pub(crate) health: Health,
     /// A connection to it failed a moment ago.
@@ -56,6 +59,11 @@ pub(crate) enum Choice {
     /// No server would do.
     Nobody,
 }
+
+/// The share of a server that has all of its weight.
+pub(crate) const WHOLE: u16 = 1000;
+/// The share of a server that has just come back, where it has to start slowly.
+const FIRST: u16 = WHOLE / 10;
 
 /// What a full round costs a server of weight 1.
 const ROUND: u64 = 1 << 20;
@@ -83,9 +91,20 @@ pub(crate) fn choose(rule: Rule, field: &[Candidate], client: u64, home: Option<
     }
 }
 
-/// What taking one connection adds to the pass of a server of `weight`.
-pub(crate) fn stride(weight: u16) -> u64 {
-    ROUND / u64::from(weight.max(1))
+/// What taking one connection adds to the pass of a server.
+pub(crate) fn stride(server: &Candidate) -> u64 {
+    ROUND * u64::from(WHOLE) / server.pull().max(1)
+}
+
+/// The share of a server that came back this long ago, if it ever did, where its weight grows for
+/// `slow_start`: from a tenth, evenly.
+pub(crate) fn share(back_for: Option<Duration>, slow_start: Option<Duration>) -> u16 {
+    let (Some(back_for), Some(slow_start)) = (back_for, slow_start) else { return WHOLE };
+    if back_for >= slow_start {
+        return WHOLE;
+    }
+    let grown = u128::from(WHOLE - FIRST) * back_for.as_nanos() / slow_start.as_nanos();
+    u16::try_from(grown).map_or(WHOLE, |grown| FIRST + grown)
 }
 
 /// A hash that is the same on every appliance and in every release: FNV-1a, then the finaliser
@@ -104,6 +123,11 @@ fn mix(mut hash: u64) -> u64 {
 }
 
 impl Candidate {
+    /// The weight that counts where load is spread, in thousandths.
+    fn pull(&self) -> u64 {
+        u64::from(self.weight) * u64::from(self.share)
+    }
+
     /// Takes new clients.
     fn in_service(&self) -> bool {
         self.weight > 0 && self.works()
@@ -165,7 +189,7 @@ fn only(server: Option<usize>, room: impl Fn(&usize) -> bool) -> Choice {
 /// Compares the load per weight that one more connection would make.
 fn load(a: &Candidate, b: &Candidate) -> Ordering {
     let after = |server: &Candidate| u64::from(server.active) + 1;
-    (after(a) * u64::from(b.weight)).cmp(&(after(b) * u64::from(a.weight)))
+    (after(a) * b.pull()).cmp(&(after(b) * a.pull()))
 }
 
 /// Weighted rendezvous: the highest score takes the client, and a score depends on nothing but

@@ -240,7 +240,11 @@ impl Plane {
             .map(|server| {
                 let live = before.live(&server.name.server).cloned().unwrap_or_else(|| {
                     let health = self.verdicts.get(&server.name).copied();
-                    Arc::new(Server::new(server.name.clone(), health))
+                    let live = Server::new(server.name.clone(), health);
+                    if !before.servers.is_empty() {
+                        live.join();
+                    }
+                    Arc::new(live)
                 });
                 live.configure(server);
                 Entry::new(Arc::clone(server), live)

@@ -29,6 +29,7 @@ use crate::server::{Server, Tenure};
 use crate::stats::{ServiceCounts, Traffic, WaitSample};
 use crate::sticky::{Lease, Sticky};
 use crate::tls::Secrecy;
+use crate::trouble::Trouble;
 use crate::worker::{Mailbox, Message};
 
 pub(crate) struct Service {
@@ -38,6 +39,7 @@ pub(crate) struct Service {
     pub(crate) counts: ServiceCounts,
     /// What the fallback carries.
     pub(crate) fallback: Arc<Traffic>,
+    pub(crate) trouble: Trouble,
     routing: ArcSwap<Routing>,
     closed: AtomicBool,
     queue: Queue,
@@ -103,6 +105,7 @@ impl Service {
             serial,
             counts: ServiceCounts::default(),
             fallback: Arc::default(),
+            trouble: Trouble::default(),
             routing: ArcSwap::from_pointee(routing),
             closed: AtomicBool::new(false),
             queue: Queue::default(),
@@ -330,7 +333,7 @@ impl Service {
 
     fn turn(&self, server: &Server, chosen: &Candidate) {
         self.round.fetch_max(chosen.pass, Relaxed);
-        server.move_on(chosen.pass, pick::stride(chosen.weight));
+        server.move_on(chosen.pass, pick::stride(chosen));
     }
 
     fn field(
@@ -340,10 +343,13 @@ impl Service {
         offer: Option<&[bool]>,
     ) -> Vec<Candidate> {
         let (now, floor) = (clock::monotonic(), self.round.load(Relaxed));
+        let Layer7 { slow_start, passive_health, .. } = &routing.layer7;
         let candidate = |(at, entry): (usize, &Entry)| Candidate {
             tried: visitor.has_tried(&entry.live),
             room: offer.map_or_else(|| entry.live.slots.has_room(), |offer| offer[at]),
-            ..entry.candidate(visitor, now, floor)
+            share: pick::share(entry.live.back_for(now), *slow_start),
+            suspect: entry.live.is_suspect(passive_health, now),
+            ..entry.candidate(visitor, floor)
         };
         routing.servers.iter().enumerate().map(candidate).collect()
     }
@@ -420,14 +426,15 @@ impl Entry {
         Self { config, live, key, token }
     }
 
-    fn candidate(&self, visitor: &Visitor, now: Instant, floor: u64) -> Candidate {
+    fn candidate(&self, visitor: &Visitor, floor: u64) -> Candidate {
         let serves = self.config.pool == visitor.pool;
         Candidate {
             online: serves && self.config.admin_state == AdminState::Online,
             weight: self.config.weight.get(),
+            share: pick::WHOLE,
             priority: self.config.priority,
             health: self.live.health(),
-            suspect: self.live.is_suspect(now),
+            suspect: false,
             tried: false,
             room: true,
             active: self.live.slots.active(),

@@ -1,10 +1,11 @@
 //! The few ways in which this proxy makes and ends TCP sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use gantry_model::service::{CongestionControl, Tcp};
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::{io, net};
@@ -53,20 +54,38 @@ pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAd
     }
 }
 
-/// Begins to connect; the socket becomes writable when that has succeeded.
-pub(crate) fn connect(address: SocketAddr, tcp: &Tcp) -> io::Result<OwnedFd> {
+/// Begins to connect, from `source` if one is given; the socket becomes writable when that has
+/// succeeded.
+pub(crate) fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    tcp: &Tcp,
+) -> io::Result<OwnedFd> {
     let socket = net::socket_with(family(address), SocketType::STREAM, FLAGS, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     treat(&socket, tcp)?;
+    if let Some(source) = source {
+        bind_source(&socket, source)?;
+    }
     match net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),
     }
 }
 
-/// Whether a connection failed for want of descriptors or ports, which is no fault of the server's.
+/// Whether a connection failed for want of descriptors, ports or an address, which is no fault of the server's.
 pub(crate) fn is_ours(error: Errno) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL].contains(&error)
+}
+
+/// Whether this machine has `address`.
+pub(crate) fn is_own(address: IpAddr) -> io::Result<bool> {
+    let family = family(SocketAddr::new(address, 0));
+    let socket = net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
+    match bind_source(&socket, address) {
+        Err(Errno::ADDRNOTAVAIL) => Ok(false),
+        result => result.map(|()| true),
+    }
 }
 
 /// Sets what `tcp` asks for. Sockets that are accepted inherit it from their listener.
@@ -111,6 +130,14 @@ pub(crate) fn reset_on_close(socket: impl AsFd) {
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
+/// Fixes where `socket` will connect from. Its port is chosen when it connects and where to is known:
+/// each server can be connected to from all of them, and not all servers together.
+fn bind_source(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
+    setsockopt(socket, IpBindAddressNoPort, &true)
+        .map_err(|error| Errno::from_raw_os_error(error as i32))?;
+    net::bind(socket, &SocketAddr::new(source, 0))
+}
+
 fn bindable(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = net::socket_with(family(address), SocketType::STREAM, FLAGS, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -125,4 +152,25 @@ fn bindable(address: SocketAddr) -> io::Result<OwnedFd> {
 
 fn family(address: SocketAddr) -> AddressFamily {
     if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_has_an_address_of_this_machine_and_no_port() {
+        for (source, is_own_address) in [("127.0.0.9", true), ("::1", true), ("192.0.2.77", false)]
+        {
+            let source: IpAddr = source.parse().unwrap();
+            assert_eq!(is_own(source), Ok(is_own_address), "{source}");
+            let family = family(SocketAddr::new(source, 0));
+            let socket = net::socket_with(family, SocketType::STREAM, FLAGS, None).unwrap();
+            assert_eq!(bind_source(&socket, source).is_ok(), is_own_address);
+            if is_own_address {
+                let bound: SocketAddr = net::getsockname(&socket).unwrap().try_into().unwrap();
+                assert_eq!(bound, SocketAddr::new(source, 0));
+            }
+        }
+    }
 }

@@ -128,6 +128,16 @@ pub fn check_server(violations: &mut Violations, service: &VirtualService, serve
             violations.add("pool", "NEEDS_ROUTE", what);
         }
     }
+    if let Forwarding::Layer7(layer7) = &service.forwarding
+        && let Some(source) = layer7.source_address
+        && source.is_ipv4() != server.endpoint.address.is_ipv4()
+    {
+        let what = format!(
+            "is not of the address family of layer7.source_address {source}, from which it could \
+             not be connected to: use an address of that family, or change that one"
+        );
+        violations.add("endpoint.address", "ADDRESS_FAMILY", what);
+    }
     if comes_back(listener, &server.endpoint) {
         let what = "is the virtual service's own: connections would come back for ever";
         violations.add("endpoint", "LOOP", what);

@@ -146,6 +146,11 @@ pub struct Layer7 {
     pub timeouts: Timeouts,
     pub routes: Vec<Route>,
     pub http: Http,
+    /// Where connections to real servers and the fallback come from. Absent: the kernel's choice.
+    pub source_address: Option<IpAddr>,
+    /// How long the weight of a real server grows that has come back. Absent: it does not.
+    pub slow_start: Option<Duration>,
+    pub passive_health: PassiveHealth,
 }
 
 /// How TLS is spoken with clients.
@@ -195,6 +200,17 @@ pub struct Tcp {
     pub user_timeout: Option<Duration>,
 }
 
+/// What comes of connections to a real server that fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassiveHealth {
+    /// So many in a row leave the server aside.
+    pub failures: NonZeroU8,
+    /// For so long after the last of them.
+    pub hold: Duration,
+    /// No server is left aside.
+    pub disabled: bool,
+}
+
 /// The name of a congestion control, as the kernel knows it: 1 to 15 letters, digits, `_` and `-`
 /// (`TCP_CA_NAME_MAX` in `include/net/tcp.h`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,6 +239,9 @@ impl Layer7 {
             timeouts: Timeouts::DEFAULT,
             routes: Vec::new(),
             http: Http::default(),
+            source_address: None,
+            slow_start: None,
+            passive_health: PassiveHealth::DEFAULT,
         }
     }
 
@@ -375,6 +394,12 @@ impl Layer4 {
             failure_grace: Duration::from_secs(60),
         }
     }
+}
+
+impl PassiveHealth {
+    /// One failure costs other clients nothing but a second without this server.
+    pub const DEFAULT: Self =
+        Self { failures: NonZeroU8::MIN, hold: Duration::from_secs(1), disabled: false };
 }
 
 impl Timeouts {

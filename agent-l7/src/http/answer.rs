@@ -18,6 +18,7 @@ use tracing::debug;
 use crate::deadline::{after, after_dials};
 use crate::seat::{Seat, Visitor};
 use crate::service::Routing;
+use crate::socket;
 use crate::stats::Traffic;
 
 use super::body::{Answer, Carried, Relayed, Upload};
@@ -322,7 +323,8 @@ impl Asking<'_> {
         let header = layer7
             .send_proxy_protocol
             .map(|version| caller.ends.header(version, &caller.additions));
-        let kind = Kind { at, tls: tls.map(|tls| Arc::clone(&tls.config)) };
+        let source = layer7.source_address;
+        let kind = Kind { at, source, tls: tls.map(|tls| Arc::clone(&tls.config)) };
         // Who was introduced by a header has a connection for itself.
         let server = target.held.seat().map(|seat| &seat.server).filter(|_| header.is_none());
         if let Some(kept) = server.and_then(|server| Idle::take(&caller.desk, server, &kind)) {
@@ -331,16 +333,21 @@ impl Asking<'_> {
         let patience = layer7.timeouts.connect;
         self.dial_until.get_or_insert_with(|| after_dials(clock::monotonic(), patience));
         let header = header.unwrap_or_default();
-        match upstream::dial(at, &layer7.tcp, &header, tls, patience).await {
+        match upstream::dial((at, source), &layer7.tcp, &header, tls, patience).await {
             Ok(sender) => {
                 let home = server.map(|server| (Rc::clone(&caller.desk), Arc::clone(server), kind));
                 Some(Lent::new(sender, home))
             }
             Err(error) => {
                 target.traffic.connect_failures.add(1);
+                let errno = error.errno();
+                if let Some(errno) = errno {
+                    let service = &caller.service;
+                    service.trouble.tell(&service.name, source, errno, clock::monotonic());
+                }
                 if let Some(seat) = target.held.seat() {
                     debug!(server = %seat.server.name, %error, "connect failed");
-                    self.avoid(seat, !error.is_ours());
+                    self.avoid(seat, !errno.is_some_and(socket::is_ours));
                 }
                 None
             }
@@ -380,7 +387,12 @@ impl Asking<'_> {
             },
         };
         match sent {
-            Ok(response) => Attempt::Fetched(Box::new(Fetched { response, held, lent, traffic })),
+            Ok(response) => {
+                if let Some(seat) = held.seat() {
+                    seat.server.trust();
+                }
+                Attempt::Fetched(Box::new(Fetched { response, held, lent, traffic }))
+            }
             Err(mut error) => {
                 // One that was kept may have ended in the meantime, and that is nobody's fault.
                 if let Some(seat) = held.seat().filter(|_| !lent.is_used) {
@@ -401,7 +413,7 @@ impl Asking<'_> {
     fn avoid(&mut self, seat: &Seat, is_to_blame: bool) {
         self.visitor.tried.push(Arc::clone(&seat.server));
         if is_to_blame {
-            seat.server.suspect(clock::monotonic());
+            seat.server.suspect(&self.routing.layer7.passive_health, clock::monotonic());
         }
     }
 

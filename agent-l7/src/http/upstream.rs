@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,6 +59,7 @@ struct Kept {
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
     pub(super) at: SocketAddr,
+    pub(super) source: Option<IpAddr>,
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
@@ -92,7 +93,7 @@ impl Kind {
             (None, None) => true,
             _ => false,
         };
-        self.at == other.at && same_tls
+        self.at == other.at && self.source == other.source && same_tls
     }
 }
 
@@ -157,14 +158,14 @@ impl Idle {
 
 /// Connects to a real server, within `patience`; `header` is what it is told first.
 pub(super) async fn dial(
-    at: SocketAddr,
+    (at, source): (SocketAddr, Option<IpAddr>),
     tcp: &Tcp,
     header: &[u8],
     tls: Option<&WithServers>,
     patience: Duration,
 ) -> Result<Sender, DialError> {
     let dial = async {
-        let mut stream = connect(at, tcp).await?;
+        let mut stream = connect(at, source, tcp).await?;
         stream.write_all(header).await?;
         match tls {
             None => speak(stream).await,
@@ -178,8 +179,8 @@ pub(super) async fn dial(
     tokio::time::timeout(patience, dial).await.unwrap_or(Err(DialError::Timeout))
 }
 
-async fn connect(at: SocketAddr, tcp: &Tcp) -> io::Result<TcpStream> {
-    let stream = TcpStream::from_std(StdStream::from(socket::connect(at, tcp)?))?;
+async fn connect(at: SocketAddr, source: Option<IpAddr>, tcp: &Tcp) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(StdStream::from(socket::connect(at, source, tcp)?))?;
     stream.writable().await?;
     match stream.take_error()? {
         Some(error) => Err(error),
@@ -202,9 +203,8 @@ where
 }
 
 impl DialError {
-    /// It is no fault of the server's.
-    pub(super) fn is_ours(&self) -> bool {
-        let Self::Io(error) = self else { return false };
-        Errno::from_io_error(error).is_some_and(socket::is_ours)
+    pub(super) fn errno(&self) -> Option<Errno> {
+        let Self::Io(error) = self else { return None };
+        Errno::from_io_error(error)
     }
 }

@@ -5,6 +5,7 @@ use super::*;
 const SERVER: Candidate = Candidate {
     online: true,
     weight: 100,
+    share: WHOLE,
     priority: 0,
     health: Health::Unknown,
     suspect: false,
@@ -98,10 +99,56 @@ fn turns(field: &mut [Candidate], count: u32) -> Vec<u32> {
     let mut came = vec![0; field.len()];
     for _ in 0..count {
         let Choice::Server(at) = choose(Rule::RoundRobin, field, 0, None) else { panic!() };
-        field[at].pass += stride(field[at].weight);
+        field[at].pass += stride(&field[at]);
         came[at] += 1;
     }
     came
+}
+
+#[test]
+fn a_share_grows_evenly_from_a_tenth_to_all() {
+    let milliseconds = Duration::from_millis;
+    let cases = [
+        (None, Some(30_000), 1000),
+        (None, None, 1000),
+        (Some(0), None, 1000),
+        (Some(0), Some(30_000), 100),
+        (Some(10_000), Some(30_000), 400),
+        (Some(15_000), Some(30_000), 550),
+        (Some(29_999), Some(30_000), 999),
+        (Some(30_000), Some(30_000), 1000),
+        (Some(u64::MAX), Some(1), 1000),
+        (Some(0), Some(1), 100),
+        (Some(u64::MAX - 1), Some(u64::MAX), 999),
+    ];
+    for (back_for, slow_start, expected) in cases {
+        let share = share(back_for.map(milliseconds), slow_start.map(milliseconds));
+        assert_eq!(share, expected, "{back_for:?} of {slow_start:?}");
+    }
+}
+
+#[test]
+fn a_slow_start_counts_where_load_is_spread_and_nowhere_else() {
+    let back = Candidate { share: FIRST, ..SERVER };
+    assert_eq!(turns(&mut [SERVER, back], 110), [100, 10]);
+    let mut field = [SERVER, back];
+    for _ in 0..110 {
+        let Choice::Server(at) = least(&field) else { panic!() };
+        field[at].active += 1;
+    }
+    assert_eq!(field.map(|server| server.active), [100, 10]);
+    let light = Candidate { weight: 1, ..back };
+    assert_eq!(turns(&mut [light, light], 10), [5, 5], "all of them at once is none");
+    assert_eq!(least(&[light]), Choice::Server(0));
+
+    let first = Candidate { priority: 0, ..back };
+    let second = Candidate { priority: 1, ..SERVER };
+    assert_eq!(choose(Rule::Failover, &[second, first], 0, None), Choice::Server(1));
+    assert_eq!(choose(Rule::RoundRobin, &[SERVER, back], 0, Some(1)), Choice::Server(1));
+    let field = named(&[100, 100]);
+    let slow: Vec<Candidate> = field.iter().map(|one| Candidate { share: FIRST, ..*one }).collect();
+    let mixed = [field[0], slow[1]];
+    assert!((0..1000).all(|client| hashed(&field, client) == hashed(&mixed, client)));
 }
 
 fn hashed(field: &[Candidate], client: u32) -> usize {
@@ -194,6 +241,7 @@ fn candidate() -> impl Strategy<Value = Candidate> {
         |([online, suspect, tried, room], weight, priority, health, active, key)| Candidate {
             online,
             weight,
+            share: if key % 2 == 0 { WHOLE } else { FIRST },
             priority,
             health,
             suspect,

@@ -170,6 +170,9 @@ impl Setup {
         let timeouts = self.service.routing().layer7.timeouts;
         let traffic = Arc::clone(target.traffic(&self.service));
         traffic.connections.add(1);
+        if let Target::Server(seat) = &target {
+            seat.server.trust();
+        }
         let pair = Pair {
             client,
             server,
@@ -457,11 +460,13 @@ impl Setup {
         place: Place,
         desk: &Desk,
     ) -> rustix::io::Result<(OwnedFd, Instant)> {
-        let patience = self.service.routing().layer7.timeouts.connect;
+        let routing = self.service.routing();
+        let layer7 = &routing.layer7;
+        let patience = layer7.timeouts.connect;
         self.dial_until.get_or_insert(after_dials(desk.now, patience));
         let port = to.port.unwrap_or(self.port);
         let at = SocketAddr::new(to.address, port.get());
-        let socket = socket::connect(at, &self.service.routing().layer7.tcp)?;
+        let socket = socket::connect(at, layer7.source_address, &layer7.tcp)?;
         let token = EventData::new_u64(place.key.pack(SERVER));
         epoll::add(&desk.poller, &socket, token, INTEREST)?;
         Ok((socket, after(desk.now, patience)))
@@ -490,12 +495,15 @@ impl Setup {
     /// Puts a failed attempt down to its target.
     fn blame(&mut self, target: &Target, error: Errno, desk: &Desk) {
         target.traffic(&self.service).connect_failures.add(1);
+        let routing = self.service.routing();
+        let source = routing.layer7.source_address;
+        self.service.trouble.tell(&self.service.name, source, error, desk.now);
         self.untaken = Some(untaken(error));
         let Target::Server(seat) = target else { return };
         debug!(server = %seat.server.name, %error, "connect failed");
         self.visitor.tried.push(Arc::clone(&seat.server));
         if self.untaken != Some(Untaken::Exhausted) {
-            seat.server.suspect(desk.now);
+            seat.server.suspect(&routing.layer7.passive_health, desk.now);
         }
     }
 

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod aside;
 mod changes;
 mod ended;
 mod ended_http;
@@ -11,6 +12,8 @@ mod http;
 mod limits;
 mod relay;
 mod setup;
+mod slow;
+mod source;
 mod support;
 mod tls;
 mod told;

@@ -52,6 +52,7 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
             violations.add("layer7.reencrypt", "NEEDS_CERTIFICATE", what);
         }
         violations.within("layer7", |violations| check_http(violations, layer7));
+        violations.within("layer7", |violations| check_source(violations, service, layer7));
         let remembers = service.persistence.is_some_and(|kept| kept.key != PersistenceKey::Cookie);
         if remembers && !layer7.routes.is_empty() {
             let what = "keeps a client on one real server, and layer7.routes send it to several \
@@ -60,6 +61,22 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
         }
     }
     violations.within("health_check", |violations| check_probe(violations, &service.check));
+}
+
+/// Checks the source address by itself and against the fallback; real servers are checked against it.
+fn check_source(violations: &mut Violations, service: &VirtualService, layer7: &Layer7) {
+    let Some(source) = layer7.source_address else { return };
+    if let Some(fallback) = &service.fallback
+        && fallback.address.is_ipv4() != source.is_ipv4()
+    {
+        let what = format!(
+            "{source} is not of the address family of the fallback {}, which could not be \
+             connected to from it: use an address of that family, or leave it out",
+            fallback.address
+        );
+        violations.add("source_address", "ADDRESS_FAMILY", what);
+    }
+    check_host(violations, "source_address", source);
 }
 
 fn check_http(violations: &mut Violations, layer7: &Layer7) {

@@ -363,3 +363,33 @@ fn pools_have_routes_and_routes_a_mode_that_sees_them() {
     let plain = service("x", "10.0.0.1", &["80"], Wire::Layer7(layer7));
     assert_eq!(told(&plain), ["layer7.http NEEDS_HTTP_MODE"]);
 }
+
+#[test]
+fn the_source_address_reaches_all_that_is_connected_to() {
+    let from = |source: &str| {
+        Wire::Layer7(pb::Layer7 { source_address: source.to_owned(), ..pb::Layer7::default() })
+    };
+    let cases = [
+        ("10.0.0.2", "10.0.0.9", ""),
+        ("10.0.0.2", "fd00::9", "real_servers[0].endpoint.address ADDRESS_FAMILY"),
+        ("fd00::2", "fd00::9", ""),
+        ("fd00::2", "10.0.0.9", "real_servers[0].endpoint.address ADDRESS_FAMILY"),
+    ];
+    for (source, address, expected) in cases {
+        let service = service("x", "10.0.0.1", &["104"], from(source));
+        let found = found(&service, &[server("a", address, 0)]).join(", ");
+        assert_eq!(found, expected, "{source} to {address}");
+    }
+    let cases = [
+        ("10.0.0.2", "10.0.0.9", ""),
+        ("10.0.0.2", "fd00::9", "layer7.source_address ADDRESS_FAMILY"),
+        ("fe80::2", "fd00::9", "layer7.source_address LINK_LOCAL"),
+        ("0.1.2.3", "10.0.0.9", "layer7.source_address INVALID_ADDRESS"),
+    ];
+    for (source, fallback, expected) in cases {
+        let found = wrong(from(source), |it| {
+            it.fallback = Some(pb::Endpoint { address: fallback.to_owned(), port: 80 });
+        });
+        assert_eq!(found.join(", "), expected, "{source} to {fallback}");
+    }
+}

@@ -1,14 +1,16 @@
 //! Forwarding through the proxy.
 
 mod http;
+mod passive;
 mod tls;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use gantry_proto::v1 as pb;
 
 pub(super) use self::http::pool;
-use super::{choice, duration, duration_message};
+use super::{address, choice, duration, duration_message};
 use crate::http::Http;
 use crate::service::{Algorithm, CongestionControl, Layer7, Mode, ProxyVersion, Tcp, Timeouts};
 use crate::violation::Violations;
@@ -52,6 +54,9 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
             None => Http::default(),
             Some(given) => violations.within("http", |violations| http::http(violations, given))?,
         },
+        source_address: source_address(violations, &message.source_address)?,
+        slow_start: duration(violations, "slow_start", message.slow_start, SHORTEST),
+        passive_health: passive::passive_health(violations, message.passive_health.as_ref()),
     })
 }
 
@@ -80,6 +85,14 @@ fn proxy_version(
         ProxyProtocol::Unspecified | ProxyProtocol::V2 => ProxyVersion::V2,
     };
     Some(message.send_proxy_protocol.then_some(version))
+}
+
+/// The outer option: whether the field is right; the inner one: whether it is set.
+fn source_address(violations: &mut Violations, text: &str) -> Option<Option<IpAddr>> {
+    match text {
+        "" => Some(None),
+        given => address(violations, "source_address", given).map(Some),
+    }
 }
 
 fn tcp(violations: &mut Violations, message: Option<&pb::layer7::Tcp>) -> Option<Tcp> {
@@ -162,5 +175,8 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         queue_timeout: Some(duration_message(layer7.timeouts.queue)),
         routes: layer7.routes.iter().map(http::route_message).collect(),
         http: http::http_message(&layer7.http),
+        source_address: layer7.source_address.map(|it| it.to_string()).unwrap_or_default(),
+        slow_start: layer7.slow_start.map(duration_message),
+        passive_health: passive::passive_health_message(&layer7.passive_health),
     }
 }

@@ -314,3 +314,50 @@ fn reasons_are_called_what_the_api_calls_them() {
     assert!(pb::ended::Termination::try_from(beyond).is_err(), "there are no more of them");
     assert_eq!([0, -1, beyond].map(termination), [None; 3]);
 }
+
+#[test]
+fn connections_come_from_one_address_of_the_appliance() {
+    let read = |source: &str| {
+        let layer7 = pb::Layer7 { source_address: source.to_owned(), ..Default::default() };
+        let message =
+            pb::VirtualService { forwarding: Some(Forwarding::Layer7(layer7)), ..dicom() };
+        let name = "clusters/main/virtualServices/dicom".parse().unwrap();
+        let service = virtual_service(&mut Violations::new(), name, &message);
+        let back = service.map(|service| virtual_service_message(&service).forwarding);
+        let back = back.map(|forwarding| match forwarding {
+            Some(Forwarding::Layer7(layer7)) => layer7.source_address,
+            _ => panic!("it is a layer 7 service"),
+        });
+        (back, violations(&message))
+    };
+    for good in ["", "10.12.1.9", "fd00::9"] {
+        assert_eq!(read(good), (Some(good.to_owned()), Vec::new()));
+    }
+    for bad in ["pacs.example", "10.12.1.9:104", "10.12.1.0/24", "0.0.0.0", "ff02::1"] {
+        let expected = vec!["layer7.source_address INVALID_ADDRESS".to_owned()];
+        assert_eq!(read(bad), (None, expected), "{bad}");
+    }
+}
+
+#[test]
+fn a_slow_start_takes_its_time_or_is_absent() {
+    let read = |slow_start| {
+        let layer7 = pb::Layer7 { slow_start, ..Default::default() };
+        violations(&pb::VirtualService { forwarding: Some(Forwarding::Layer7(layer7)), ..dicom() })
+    };
+    let of = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+    for good in [None, of(0, 1_000_000), of(30, 0), of(365 * 24 * 3600, 0)] {
+        assert_eq!(read(good), [""; 0], "{good:?}");
+    }
+    for bad in [of(0, 0), of(-30, 0), of(0, 999_999), of(365 * 24 * 3600, 1)] {
+        assert_eq!(read(bad), ["layer7.slow_start INVALID_DURATION"], "{bad:?}");
+    }
+    let layer7 = pb::Layer7 { slow_start: of(30, 5), ..Default::default() };
+    let message = pb::VirtualService { forwarding: Some(Forwarding::Layer7(layer7)), ..dicom() };
+    let name = "clusters/main/virtualServices/dicom".parse().unwrap();
+    let service = virtual_service(&mut Violations::new(), name, &message).unwrap();
+    match virtual_service_message(&service).forwarding {
+        Some(Forwarding::Layer7(back)) => assert_eq!(back.slow_start, of(30, 5)),
+        _ => panic!("it is a layer 7 service"),
+    }
+}
