@@ -15,6 +15,8 @@ pub(crate) enum Ending {
     ClientSilent,
     /// The client did not begin with the header that it must.
     Malformed,
+    /// The client has, or makes, as many connections as it may.
+    Limited,
     /// No TLS session came about with the client.
     Unshaken,
     /// Its time in line was over.
@@ -103,6 +105,7 @@ impl Ending {
             Self::ClientSilent if phase == Phase::Tls => Termination::TlsTimeout,
             Self::ClientSilent => Termination::GreetingTimeout,
             Self::Malformed => Termination::GreetingMalformed,
+            Self::Limited => Termination::ClientLimited,
             Self::Unshaken => Termination::TlsFailed,
             Self::QueueTimeout => Termination::QueueTimeout,
             Self::Unserved(None) => Termination::NoServer,
@@ -185,6 +188,7 @@ mod tests {
             (Ending::ClientSilent, Greeting),
             (Ending::ClientSilent, Tls),
             (Ending::Malformed, Greeting),
+            (Ending::Limited, Greeting),
             (Ending::Unshaken, Tls),
             (Ending::QueueTimeout, Queue),
             (Ending::Unserved(None), Connect),

@@ -17,6 +17,7 @@ use gantry_model::port::Port;
 use tokio::task::LocalSet;
 use tracing::error;
 
+use crate::limits::Pass;
 use crate::proxy_header::Header;
 use crate::worker::{Guest, Mailbox, Message};
 
@@ -41,6 +42,7 @@ pub(crate) struct Client {
     /// What a proxy in front has told of it.
     pub(crate) greeting: Option<Header>,
     pub(crate) guest: Guest,
+    pub(crate) pass: Option<Box<Pass>>,
     /// The port that it connected to.
     pub(crate) port: Port,
 }

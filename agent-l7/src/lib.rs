@@ -14,7 +14,10 @@ pub mod steer;
 
 mod deadline;
 mod ending;
+mod fading;
 mod http;
+mod limits;
+mod opening;
 mod outbox;
 mod pick;
 mod proxy_header;

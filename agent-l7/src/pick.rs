@@ -8,6 +8,7 @@
 //! server that comes, goes or changes weight is moved, exactly.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How a service spreads its connections.
@@ -114,6 +115,14 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     mix(fnv)
+}
+
+/// Of an address.
+pub(crate) fn hash_address(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => hash(&address.octets()),
+        IpAddr::V6(address) => hash(&address.octets()),
+    }
 }
 
 fn mix(mut hash: u64) -> u64 {

@@ -305,7 +305,10 @@ impl Deployed {
         let mut traffic = self.left;
         traffic += self.service.fallback.sample();
         self.leaving.iter().for_each(|server| traffic += server.traffic.sample());
-        for entry in &self.service.routing().servers {
+        let routing = self.service.routing();
+        let remembered =
+            routing.sticky().map_or(0, |(kept, table)| table.count(kept.timeout) as u64);
+        for entry in &routing.servers {
             let of_server = entry.live.traffic.sample();
             traffic += of_server;
             servers.push(ServerSample {
@@ -328,6 +331,7 @@ impl Deployed {
             panics: counts.panics.get(),
             http: counts.http.sample(),
             waits: self.service.waits(),
+            persistence: counts.persistence.sample(remembered),
             ended: counts.ended.sample(),
             servers,
         }

@@ -4,21 +4,23 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use gantry_model::name::Id;
-use gantry_model::service::Endpoint;
+use gantry_model::service::{Endpoint, PersistenceKey};
 
 use crate::ending::Taken;
 use crate::pick;
 use crate::server::{Server, Tenure};
 use crate::service::Service;
-use crate::sticky::Lease;
+use crate::sticky::{Identity, Lease};
 
 /// A client that is to be given a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Visitor {
     pub(crate) client: IpAddr,
+    /// What it calls itself, where persistence goes by that and it has said so.
+    pub(crate) called: Option<Identity>,
     /// The pool that serves it.
     pub(crate) pool: Option<Id>,
-    /// Where it was served before, if it could tell.
+    /// The server that it asks for: where it was served before, or was sent to.
     pub(crate) home: Option<Id>,
     /// The servers that this connection tried and that failed it.
     pub(crate) tried: Vec<Arc<Server>>,
@@ -39,7 +41,13 @@ pub(crate) struct Seat {
 
 impl Visitor {
     pub(crate) fn new(client: IpAddr) -> Self {
-        Self { client: client.to_canonical(), pool: None, home: None, tried: Vec::new() }
+        Self {
+            client: client.to_canonical(),
+            called: None,
+            pool: None,
+            home: None,
+            tried: Vec::new(),
+        }
     }
 
     pub(crate) fn has_tried(&self, server: &Arc<Server>) -> bool {
@@ -47,9 +55,14 @@ impl Visitor {
     }
 
     pub(crate) fn hash(&self) -> u64 {
-        match self.client {
-            IpAddr::V4(address) => pick::hash(&address.octets()),
-            IpAddr::V6(address) => pick::hash(&address.octets()),
+        pick::hash_address(self.client)
+    }
+
+    /// What it is known by where clients are known by `key`.
+    pub(crate) fn known_by(&self, key: PersistenceKey) -> Option<Identity> {
+        match key {
+            PersistenceKey::SourceIp => Some(Identity::Address(self.client)),
+            _ => self.called.clone(),
         }
     }
 }
@@ -66,7 +79,7 @@ impl Seat {
     }
 
     /// Whom persistence counts it for.
-    pub(crate) fn remembered_as(&self) -> Option<IpAddr> {
+    pub(crate) fn remembered_as(&self) -> Option<&Identity> {
         self.lease.as_ref().map(Lease::client)
     }
 

@@ -8,13 +8,14 @@
 //! Locks are taken in this order: the line, then a shard of the persistence table. A seat is never
 //! dropped under either.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use gantry_model::name::{Id, ServiceName};
+use gantry_model::port::Port;
 use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::{
     Algorithm, Endpoint, Layer7, Persistence, PersistenceKey, Strategy, VirtualService,
@@ -22,6 +23,8 @@ use gantry_model::service::{
 use gantry_runtime::clock;
 
 use crate::ending::Taken;
+use crate::limits::Clients;
+use crate::opening::Opening;
 use crate::pick::{self, Candidate, Choice, Health, Rule};
 use crate::queue::{Held, Place, Queue, Ticket, Waiter};
 use crate::seat::{Seat, Visitor};
@@ -42,6 +45,7 @@ pub(crate) struct Service {
     pub(crate) trouble: Trouble,
     routing: ArcSwap<Routing>,
     closed: AtomicBool,
+    pub(crate) clients: Clients,
     queue: Queue,
     /// Where the round stands: the pass of the server chosen last.
     round: AtomicU64,
@@ -108,6 +112,7 @@ impl Service {
             trouble: Trouble::default(),
             routing: ArcSwap::from_pointee(routing),
             closed: AtomicBool::new(false),
+            clients: Clients::default(),
             queue: Queue::default(),
             round: AtomicU64::new(0),
             workers,
@@ -198,12 +203,15 @@ impl Service {
     }
 
     /// A seat for a connection that another process has opened; `client` is remembered for it.
-    pub(crate) fn occupy(self: &Arc<Self>, server: &Id, client: Option<IpAddr>) -> Option<Seat> {
+    pub(crate) fn occupy(self: &Arc<Self>, server: &Id, client: Option<&str>) -> Option<Seat> {
         let routing = self.routing.load();
         let entry = &routing.servers[routing.position(server)?];
         entry.live.slots.occupy();
         let table = routing.sticky.as_ref().map(|(_, table)| table);
-        let lease = table.zip(client).map(|(table, client)| table.rejoin(client));
+        let lease = table.zip(client).and_then(|(table, client)| {
+            let client = table.read(client)?;
+            Some(table.rejoin(client))
+        });
         Some(self.seat_at(entry, lease))
     }
 
@@ -287,12 +295,17 @@ impl Service {
         visitor: &Visitor,
         offer: Option<&mut Vec<bool>>,
     ) -> Result<Seat, Unseated> {
-        let Some((persistence, table)) = &routing.sticky else {
-            let at = self.take(routing, visitor, visitor.home.as_ref(), offer)?;
+        let asked = visitor.home.as_ref();
+        let known = routing.sticky.as_ref().and_then(|(persistence, table)| {
+            Some((visitor.known_by(persistence.key)?, persistence.timeout, table))
+        });
+        let Some((client, timeout, table)) = known else {
+            let at = self.take(routing, visitor, asked, offer)?;
             return Ok(self.seat_at(&routing.servers[at], None));
         };
-        let (at, lease) = table.settle(visitor.client, persistence.timeout, |home| {
-            let at = self.take(routing, visitor, home, offer)?;
+        let (at, lease) = table.settle(client, timeout, |home| {
+            let at = self.take(routing, visitor, asked.or(home), offer)?;
+            self.counts.persistence.settled(home, &routing.servers[at].live.name.server);
             Ok((routing.servers[at].live.name.server.clone(), at))
         })?;
         Ok(self.seat_at(&routing.servers[at], Some(lease)))
@@ -374,8 +387,8 @@ impl Routing {
         let kept_here = config.persistence.filter(|kept| kept.key != PersistenceKey::Cookie);
         let sticky = kept_here.map(|persistence| {
             let kept = before.and_then(|before| before.sticky.as_ref()).map(|(_, table)| table);
-            let kept = kept.filter(|table| table.counts_by(persistence.prefix)).cloned();
-            (persistence, kept.unwrap_or_else(|| Arc::new(Sticky::new(persistence.prefix))))
+            let kept = kept.filter(|table| table.knows_by(&persistence)).cloned();
+            (persistence, kept.unwrap_or_else(|| Arc::new(Sticky::new(&persistence))))
         });
         let by_cookie = config.persistence.filter(|kept| kept.key == PersistenceKey::Cookie);
         Self {
@@ -401,6 +414,24 @@ impl Routing {
     /// Where the server of this name listens.
     pub(crate) fn endpoint(&self, server: &Id) -> Option<Endpoint> {
         self.position(server).map(|at| self.servers[at].config.endpoint)
+    }
+
+    /// What connections of TCP begin with that has to be known before a server is chosen.
+    pub(crate) fn opening(&self) -> Option<Opening> {
+        let by_name = !self.layer7.routes.is_empty();
+        let key = self.sticky.as_ref().map(|(persistence, _)| persistence.key);
+        let by_user = key == Some(PersistenceKey::RdpCookie);
+        by_name.then_some(Opening::ServerName).or(by_user.then_some(Opening::RemoteDesktop))
+    }
+
+    /// The server that listens there, for clients that come to `port`.
+    pub(crate) fn listening_at(&self, address: SocketAddr, port: Port) -> Option<&Id> {
+        let listens = |entry: &&Entry| {
+            let Endpoint { address, port: own } = entry.config.endpoint;
+            SocketAddr::new(address, own.unwrap_or(port).get())
+        };
+        let found = self.servers.iter().find(|entry| listens(entry) == address);
+        found.map(|entry| &entry.live.name.server)
     }
 
     /// The server that a cookie speaks of.

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use gantry_model::name::{ServerName, ServiceName};
+use gantry_model::name::{Id, ServerName, ServiceName};
 use gantry_model::termination::Termination;
 
 /// The figures of one virtual service, fallback included.
@@ -34,6 +34,7 @@ pub struct Sample {
     pub panics: u64,
     pub http: HttpSample,
     pub waits: WaitSample,
+    pub persistence: PersistenceSample,
     /// Reasons for which connections ended, and how many did.
     pub ended: Vec<(Termination, u64)>,
     /// The real servers of the service, by name.
@@ -59,6 +60,19 @@ pub struct WaitSample {
     pub waited: Duration,
     /// How long the one who waits longest waits by now.
     pub longest_now: Option<Duration>,
+}
+
+/// How persistence kept clients on their real servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PersistenceSample {
+    /// Clients remembered now.
+    pub clients: u64,
+    /// Times a client was given a real server that was not remembered.
+    pub new: u64,
+    /// Times one was given the real server that it is remembered for.
+    pub kept: u64,
+    /// Times one was given another, because that could not serve it.
+    pub moved: u64,
 }
 
 /// The figures of one real server.
@@ -108,6 +122,14 @@ pub(crate) struct ServiceCounts {
     pub(crate) http: HttpCounts,
     pub(crate) ended: EndedCounts,
     pub(crate) waits: WaitCounts,
+    pub(crate) persistence: PersistenceCounts,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct PersistenceCounts {
+    new: Count,
+    kept: Count,
+    moved: Count,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +182,51 @@ impl EndedCounts {
     }
 }
 
+impl ServiceCounts {
+    /// All that only grow, but for those of reasons: in an order that stays.
+    pub(crate) fn all(&self) -> [&Count; 18] {
+        let [requests, succeeded, redirected, client_errors, server_errors, own] = self.http.all();
+        let PersistenceCounts { new, kept, moved } = &self.persistence;
+        [
+            &self.accepted,
+            &self.queue_timeouts,
+            &self.unserved,
+            &self.malformed,
+            &self.unshaken,
+            &self.idle_timeouts,
+            &self.panics,
+            requests,
+            succeeded,
+            redirected,
+            client_errors,
+            server_errors,
+            own,
+            &self.waits.served,
+            &self.waits.waited,
+            new,
+            kept,
+            moved,
+        ]
+    }
+}
+
+impl PersistenceCounts {
+    /// A client that is remembered for `home` was given `server`.
+    pub(crate) fn settled(&self, home: Option<&Id>, server: &Id) {
+        let count = match home {
+            None => &self.new,
+            Some(home) if home == server => &self.kept,
+            Some(_) => &self.moved,
+        };
+        count.add(1);
+    }
+
+    pub(crate) fn sample(&self, clients: u64) -> PersistenceSample {
+        let Self { new, kept, moved } = self;
+        PersistenceSample { clients, new: new.get(), kept: kept.get(), moved: moved.get() }
+    }
+}
+
 impl WaitCounts {
     pub(crate) fn add(&self, wait: Duration) {
         self.served.add(1);
@@ -181,8 +248,7 @@ impl HttpCounts {
         self.answers[class - 2].add(1);
     }
 
-    /// All of them, in an order that stays.
-    pub(crate) fn all(&self) -> [&Count; 6] {
+    fn all(&self) -> [&Count; 6] {
         let [succeeded, redirected, client_errors, server_errors] = &self.answers;
         [&self.requests, succeeded, redirected, client_errors, server_errors, &self.own_answers]
     }

@@ -3,25 +3,25 @@
 //! The plane has one door for changes; three tasks share it, one call at a time. No call waits for
 //! traffic.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
-use gantry_model::name::ServiceName;
+use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::plan::ServicePlan;
 use gantry_model::service::Endpoint;
 use gantry_model::termination::Termination;
 use gantry_model::wire::{duration_message, termination_message};
 use gantry_proto::agent::v1 as pb;
 use gantry_proto::v1;
-use gantry_runtime::agent::question::{client, refusal};
+use gantry_runtime::agent::question::refusal;
 use gantry_runtime::agent::{Apply, Ask, Observe, Rejection};
 use gantry_runtime::feed::{Hear, News};
 use parking_lot::Mutex;
-use pb::question::Entries;
+use pb::question::{Assign, Entries, Forget};
 
-use crate::memory::{Client, Memory};
+use crate::memory::{Client, Memory, Unknown};
 use crate::plane::{Plane, Refusal};
-use crate::stats::{HttpSample, Sample, ServerSample, WaitSample};
+use crate::stats::{HttpSample, PersistenceSample, Sample, ServerSample, WaitSample};
 
 /// The door of a running plane.
 #[derive(Clone, Debug)]
@@ -97,15 +97,11 @@ impl Observe for Door {
 
     fn answer(&self, question: Ask) -> pb::Answer {
         match question {
-            Ask::PersistenceEntries(asked) => match client(&asked.client) {
-                Ok(only) => entries(&asked, &self.remembered(&asked.service, only)),
-                Err(refusal) => refusal,
-            },
-            Ask::Forget(asked) => match client(&asked.client) {
-                Ok(Some(client)) => self.forget(&asked.service, client),
-                Ok(None) => refusal("NO_CLIENT", "no client is named: give its address"),
-                Err(refusal) => refusal,
-            },
+            Ask::PersistenceEntries(asked) => self.remembered(&asked).unwrap_or_else(unknown),
+            Ask::Forget(asked) if asked.client.is_empty() => nobody(),
+            Ask::Forget(asked) => self.forget(&asked).map_or_else(unknown, done),
+            Ask::Assign(asked) if asked.client.is_empty() => nobody(),
+            Ask::Assign(asked) => self.assign(&asked).map_or_else(unknown, done),
             Ask::Connections(_) => {
                 let what = "the proxy counts its connections and does not list them: look at the \
                             counters";
@@ -121,22 +117,44 @@ impl Door {
         self.0.lock().memory(&service.parse().ok()?)
     }
 
-    fn remembered(&self, service: &str, only: Option<IpAddr>) -> Vec<Client> {
-        self.memory(service).map(|memory| memory.clients(only)).unwrap_or_default()
+    fn remembered(&self, asked: &Entries) -> Result<pb::Answer, Unknown> {
+        let only = Some(asked.client.as_str()).filter(|client| !client.is_empty());
+        let clients = self.memory(&asked.service).map(|memory| memory.clients(only));
+        Ok(entries(asked, &clients.transpose()?.unwrap_or_default()))
     }
 
-    fn forget(&self, service: &str, client: IpAddr) -> pb::Answer {
-        if let Some(memory) = self.memory(service) {
-            memory.forget(client);
-        }
-        pb::Answer::default()
+    fn forget(&self, asked: &Forget) -> Result<(), Unknown> {
+        self.memory(&asked.service).map_or(Ok(()), |memory| memory.forget(&asked.client))
     }
+
+    fn assign(&self, asked: &Assign) -> Result<(), Unknown> {
+        let server: ServerName = asked.real_server.parse().map_err(|_| Unknown::Server)?;
+        let memory = self.0.lock().memory(&server.service);
+        memory.ok_or(Unknown::Server)?.assign(&asked.client, &server.server)
+    }
+}
+
+fn done((): ()) -> pb::Answer {
+    pb::Answer::default()
+}
+
+fn nobody() -> pb::Answer {
+    refusal("NO_CLIENT", "no client is named: give one")
+}
+
+fn unknown(why: Unknown) -> pb::Answer {
+    let reason = match why {
+        Unknown::Client => "INVALID_CLIENT",
+        Unknown::Server => "UNKNOWN_REAL_SERVER",
+        Unknown::Nobody => "NO_PERSISTENCE",
+    };
+    refusal(reason, why.to_string())
 }
 
 fn entries(asked: &Entries, clients: &[Client]) -> pb::Answer {
     let most = usize::try_from(asked.most).unwrap_or(0);
     let entry = |client: &Client| v1::PersistenceEntry {
-        client: client.network.clone(),
+        client: client.client.clone(),
         real_server: format!("{}/realServers/{}", asked.service, client.server),
         endpoint: client.endpoint.map(endpoint).unwrap_or_default(),
         expires_in: Some(duration_message(client.left)),
@@ -157,7 +175,12 @@ fn endpoint(endpoint: Endpoint) -> String {
 }
 
 fn service_message(sample: &Sample) -> pb::Sample {
-    let refused = sample.unserved + sample.queue_timeouts + sample.malformed + sample.unshaken;
+    let limited = sample.ended.iter().find(|(reason, _)| *reason == Termination::ClientLimited);
+    let refused = sample.unserved
+        + sample.queue_timeouts
+        + sample.malformed
+        + sample.unshaken
+        + limited.map_or(0, |(_, count)| *count);
     pb::Sample {
         name: sample.service.to_string(),
         active_connections: signed(sample.active),
@@ -169,6 +192,7 @@ fn service_message(sample: &Sample) -> pb::Sample {
         refused_total: signed(refused),
         http: http(&sample.http),
         queue_wait: queue_wait(sample.waits),
+        persistence: persistence(sample.persistence),
         ended: sample.ended.iter().map(ended).collect(),
         ..pb::Sample::default()
     }
@@ -184,6 +208,17 @@ fn queue_wait(waits: WaitSample) -> Option<pb::QueueWait> {
         served_total: signed(waits.served),
         wait_total: Some(duration_message(waits.waited)),
         longest_now: waits.longest_now.map(duration_message),
+    })
+}
+
+/// None where nobody ever was remembered.
+fn persistence(sample: PersistenceSample) -> Option<v1::PersistenceStatus> {
+    let PersistenceSample { clients, new, kept, moved } = sample;
+    (sample != PersistenceSample::default()).then(|| v1::PersistenceStatus {
+        clients: signed(clients),
+        new_total: signed(new),
+        kept_total: signed(kept),
+        moved_total: signed(moved),
     })
 }
 

@@ -92,6 +92,7 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         findings,
         ended: ended(&samples),
         queue: queue(&samples),
+        persistence: persistence(&samples),
         http: http(&samples),
     }
 }
@@ -274,6 +275,17 @@ fn queue(samples: &[&Sample]) -> Option<pb::QueueStatus> {
         longest_wait: waits().filter_map(|wait| of(wait.longest_now)).max().map(duration_message),
         served_total: served,
         mean_wait: mean.map(duration_message),
+    })
+}
+
+/// How clients were kept on their real servers, over all appliances; none where nobody ever was.
+fn persistence(samples: &[&Sample]) -> Option<pb::PersistenceStatus> {
+    let all = samples.iter().filter_map(|sample| sample.persistence);
+    all.reduce(|a, b| pb::PersistenceStatus {
+        clients: a.clients.saturating_add(b.clients),
+        new_total: a.new_total.saturating_add(b.new_total),
+        kept_total: a.kept_total.saturating_add(b.kept_total),
+        moved_total: a.moved_total.saturating_add(b.moved_total),
     })
 }
 

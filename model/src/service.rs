@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -151,6 +151,8 @@ pub struct Layer7 {
     /// How long the weight of a real server grows that has come back. Absent: it does not.
     pub slow_start: Option<Duration>,
     pub passive_health: PassiveHealth,
+    /// How many connections each client may have. Absent: any number.
+    pub client_limits: Option<ClientLimits>,
 }
 
 /// How TLS is spoken with clients.
@@ -211,6 +213,14 @@ pub struct PassiveHealth {
     pub disabled: bool,
 }
 
+/// How many connections one client may have; what is absent is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientLimits {
+    pub connections: Option<NonZeroU32>,
+    /// New ones in a second.
+    pub per_second: Option<NonZeroU32>,
+}
+
 /// The name of a congestion control, as the kernel knows it: 1 to 15 letters, digits, `_` and `-`
 /// (`TCP_CA_NAME_MAX` in `include/net/tcp.h`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,6 +252,7 @@ impl Layer7 {
             source_address: None,
             slow_start: None,
             passive_health: PassiveHealth::DEFAULT,
+            client_limits: None,
         }
     }
 

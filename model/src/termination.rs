@@ -40,11 +40,12 @@ pub enum Termination {
     ServiceClosed,
     OutOfResources,
     InternalError,
+    ClientLimited,
 }
 
 impl Termination {
     /// All of them, in the order of their numbers, which begin with 1.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Completed,
         Self::ClientLeftInGreeting,
         Self::ClientLeftInTls,
@@ -80,6 +81,7 @@ impl Termination {
         Self::ServiceClosed,
         Self::OutOfResources,
         Self::InternalError,
+        Self::ClientLimited,
     ];
 
     /// The number that the API has for it.
@@ -200,6 +202,9 @@ impl Termination {
                 "the appliance had no descriptors, ports or memory for it",
             ),
             Self::InternalError => ("INTERNAL_ERROR", "I*", "an error in the proxy"),
+            Self::ClientLimited => {
+                ("CLIENT_LIMITED", "PR", "the client has as many connections as it may")
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
 //! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process,
-//! `http_*` what clients of HTTP see, `identity_*` how certificates change while all goes on, `page_*` what the System Overview page
+//! `http_*` what clients of HTTP see, `identity_*` how certificates change while all goes on, `opening_*` who serves a client by what it says first, `page_*` what the System Overview page
 //! shows, `protocol_*` what a medical protocol sees, `proxy_*` what other proxies do, `tls_*` what
 //! clients and real servers that speak TLS see, `upgrade_*` what a new version of a process takes over.
 
@@ -62,6 +62,8 @@ mod identity_own_ca;
 mod identity_renewal;
 #[path = "e2e/identity_rotation.rs"]
 mod identity_rotation;
+#[path = "e2e/opening_layer7.rs"]
+mod opening_layer7;
 #[path = "e2e/page_login.rs"]
 mod page_login;
 #[path = "e2e/page_overview.rs"]

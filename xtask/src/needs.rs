@@ -16,7 +16,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 24] = [
+const NEEDS: [Need; 26] = [
     Need { package: "dcmtk", program: "storescu", why: "a DICOM peer from another house" },
     Need { package: "orthanc", program: "Orthanc", why: "a DICOM archive from another house" },
     Need { package: "haproxy", program: "haproxy", why: "a proxy from another house" },
@@ -40,6 +40,8 @@ const NEEDS: [Need; 24] = [
     Need { package: "cpio", program: "cpio", why: "packs what that kernel starts with" },
     Need { package: "ipvsadm", program: "ipvsadm", why: "reads and programs IPVS without Gantry" },
     Need { package: "nftables", program: "nft", why: "reads and programs the packet filter" },
+    Need { package: "freerdp2-x11", program: "xfreerdp", why: "a client of Remote Desktop" },
+    Need { package: "xvfb", program: "Xvfb", why: "a screen for that client" },
     Need { package: "keepalived", program: "keepalived", why: "a VRRP router from another house" },
 ];
 

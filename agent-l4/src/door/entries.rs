@@ -54,6 +54,13 @@ pub(super) fn answer(ask: Ask, look_up: impl FnOnce(ServiceName) -> Option<Looku
     let (entries, connections) = match &ask {
         Ask::PersistenceEntries(entries) => (entries, false),
         Ask::Connections(entries) => (entries, true),
+        Ask::Assign(_) => {
+            return refusal(
+                "NOT_IN_KERNEL",
+                "the kernel cannot be told where a client of a layer 4 service belongs: use layer7 for \
+                 it, or drain the other real servers until the client has come",
+            );
+        }
         Ask::Forget(_) => {
             return refusal(
                 "NOT_IN_KERNEL",

@@ -1,14 +1,13 @@
 //! What was counted between two descriptions of a service.
 
-use super::format::{Counts, Ended, Server, Service, Traffic};
+use super::format::{Ended, Server, Service, Traffic};
 
 impl Service {
     /// What is new since `before`; of servers with their connections now.
     pub(crate) fn since(mut self, before: &Self) -> Self {
-        let counts = self.counts.unwrap_or_default().all();
-        let earlier = before.counts.unwrap_or_default().all();
-        let new = std::array::from_fn(|at| counts[at].saturating_sub(earlier[at]));
-        self.counts = Some(Counts::from(new));
+        for (count, earlier) in self.counts.iter_mut().zip(&before.counts) {
+            *count = count.saturating_sub(*earlier);
+        }
         for ended in &mut self.ended {
             let same = |one: &&Ended| one.reason == ended.reason;
             let earlier = before.ended.iter().find(same).map_or(0, |one| one.connections);
@@ -49,51 +48,6 @@ impl Traffic {
     }
 }
 
-impl Counts {
-    /// All of them in the order of their numbers.
-    pub(crate) fn all(self) -> [u64; 15] {
-        [
-            self.accepted,
-            self.queue_timeouts,
-            self.unserved,
-            self.malformed,
-            self.unshaken,
-            self.idle_timeouts,
-            self.panics,
-            self.requests,
-            self.succeeded,
-            self.redirected,
-            self.client_errors,
-            self.server_errors,
-            self.own_answers,
-            self.served_waits,
-            self.waited_us,
-        ]
-    }
-}
-
-impl From<[u64; 15]> for Counts {
-    fn from(all: [u64; 15]) -> Self {
-        Self {
-            accepted: all[0],
-            queue_timeouts: all[1],
-            unserved: all[2],
-            malformed: all[3],
-            unshaken: all[4],
-            idle_timeouts: all[5],
-            panics: all[6],
-            requests: all[7],
-            succeeded: all[8],
-            redirected: all[9],
-            client_errors: all[10],
-            server_errors: all[11],
-            own_answers: all[12],
-            served_waits: all[13],
-            waited_us: all[14],
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,7 +63,7 @@ mod tests {
             active: 3,
         };
         Service {
-            counts: Some(Counts { accepted, ..Counts::default() }),
+            counts: vec![accepted, 0],
             other: Some(traffic(other)),
             servers: servers.iter().map(server).collect(),
             ..Service::default()

@@ -90,8 +90,9 @@ pub(crate) struct Take {}
 pub(crate) struct Service {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
-    #[prost(message, optional, tag = "2")]
-    pub(crate) counts: Option<Counts>,
+    /// In the order of `ServiceCounts::all`, to which a release only adds at the end.
+    #[prost(uint64, repeated, tag = "2")]
+    pub(crate) counts: Vec<u64>,
     /// Of the fallback, and of servers that have left.
     #[prost(message, optional, tag = "3")]
     pub(crate) other: Option<Traffic>,
@@ -111,40 +112,6 @@ pub(crate) struct Ended {
     pub(crate) reason: u32,
     #[prost(uint64, tag = "2")]
     pub(crate) connections: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(crate) struct Counts {
-    #[prost(uint64, tag = "1")]
-    pub(crate) accepted: u64,
-    #[prost(uint64, tag = "2")]
-    pub(crate) queue_timeouts: u64,
-    #[prost(uint64, tag = "3")]
-    pub(crate) unserved: u64,
-    #[prost(uint64, tag = "4")]
-    pub(crate) malformed: u64,
-    #[prost(uint64, tag = "5")]
-    pub(crate) unshaken: u64,
-    #[prost(uint64, tag = "6")]
-    pub(crate) idle_timeouts: u64,
-    #[prost(uint64, tag = "7")]
-    pub(crate) panics: u64,
-    #[prost(uint64, tag = "8")]
-    pub(crate) requests: u64,
-    #[prost(uint64, tag = "9")]
-    pub(crate) succeeded: u64,
-    #[prost(uint64, tag = "10")]
-    pub(crate) redirected: u64,
-    #[prost(uint64, tag = "11")]
-    pub(crate) client_errors: u64,
-    #[prost(uint64, tag = "12")]
-    pub(crate) server_errors: u64,
-    #[prost(uint64, tag = "13")]
-    pub(crate) own_answers: u64,
-    #[prost(uint64, tag = "14")]
-    pub(crate) served_waits: u64,
-    #[prost(uint64, tag = "15")]
-    pub(crate) waited_us: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -256,6 +223,9 @@ pub(crate) struct Relay {
     pub(crate) client: Option<Pulse>,
     #[prost(message, optional, tag = "6")]
     pub(crate) server_side: Option<Pulse>,
+    /// Whose connections are limited and it is one of; empty: nobody's.
+    #[prost(string, tag = "7")]
+    pub(crate) counted_for: String,
 }
 
 /// One direction. Where bytes are in a pipe, its read end and its write end follow the sockets.

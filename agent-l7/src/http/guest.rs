@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
+use crate::limits::Pass;
 use crate::proxy_header::Ends;
 use crate::service::Service;
 use crate::tls::SHAKING;
@@ -62,6 +63,7 @@ pub(super) struct Caller {
     busy: Cell<usize>,
     pub(super) course: Course,
     _guest: Guest,
+    _pass: Option<Box<Pass>>,
 }
 
 /// A request under way: from its head to the last byte of its response.
@@ -130,6 +132,7 @@ async fn meet(desk: Rc<Desk>, client: Client) -> io::Result<Option<Termination>>
             busy: Cell::new(0),
             course: Course::default(),
             _guest: client.guest,
+            _pass: client.pass,
         })
     };
     let longest = routing.layer7.http.longest_head;

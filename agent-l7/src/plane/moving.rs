@@ -16,7 +16,7 @@ use gantry_runtime::clock;
 use crate::handover::{format, milliseconds};
 use crate::seat::Seat;
 use crate::service::Service;
-use crate::stats::{Count, ServiceCounts, Traffic, TrafficSample, WaitCounts};
+use crate::stats::{Count, Traffic, TrafficSample};
 use crate::worker::{Arrival, Frozen, Guest, Message};
 
 use super::{Deployed, Plane};
@@ -169,9 +169,9 @@ impl Plane {
         let routing = deployed.service.routing();
         let Some((persistence, table)) = routing.sticky() else { return };
         for one in &said.remembered {
-            if let (Ok(client), Ok(server)) = (one.client.parse(), one.server.parse()) {
+            if let (Some(client), Ok(server)) = (table.read(&one.client), one.server.parse()) {
                 let left = Duration::from_millis(one.left_ms);
-                table.put_back(client, server, left, persistence.timeout);
+                table.put_back(&client, server, left, persistence.timeout);
             }
         }
     }
@@ -228,7 +228,7 @@ impl Deployed {
         });
         format::Service {
             name: service.name.to_string(),
-            counts: Some(counts(&service.counts)),
+            counts: service.counts.all().map(Count::get).to_vec(),
             other: Some(other.into()),
             servers: servers.collect(),
             remembered: remembered.collect(),
@@ -239,8 +239,8 @@ impl Deployed {
     /// Adds what was counted elsewhere.
     fn count_on(&mut self, said: &format::Service) {
         let counts = &self.service.counts;
-        for (count, more) in all(counts).into_iter().zip(said.counts.unwrap_or_default().all()) {
-            count.add(more);
+        for (count, more) in counts.all().into_iter().zip(&said.counts) {
+            count.add(*more);
         }
         for ended in &said.ended {
             // A newer release may have more reasons.
@@ -299,44 +299,6 @@ impl From<TrafficSample> for format::Traffic {
     }
 }
 
-fn all(counts: &ServiceCounts) -> [&Count; 15] {
-    let ServiceCounts {
-        active: _,
-        accepted,
-        queue_timeouts,
-        unserved,
-        malformed,
-        unshaken,
-        idle_timeouts,
-        panics,
-        http,
-        ended: _,
-        waits: WaitCounts { served, waited },
-    } = counts;
-    let [requests, succeeded, redirected, client_errors, server_errors, own] = http.all();
-    [
-        accepted,
-        queue_timeouts,
-        unserved,
-        malformed,
-        unshaken,
-        idle_timeouts,
-        panics,
-        requests,
-        succeeded,
-        redirected,
-        client_errors,
-        server_errors,
-        own,
-        served,
-        waited,
-    ]
-}
-
 fn ended((reason, connections): (Termination, u64)) -> format::Ended {
     format::Ended { reason: u32::try_from(reason.number()).unwrap_or_default(), connections }
-}
-
-fn counts(counts: &ServiceCounts) -> format::Counts {
-    format::Counts::from(all(counts).map(Count::get))
 }

@@ -45,18 +45,10 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
             "this proxy carries the modes TCP and HTTP only: use TCP, and the bytes pass unchanged",
         ),
         (
-            layer7.mode == Mode::Tcp && !layer7.routes.is_empty(),
-            "UNSUPPORTED_ROUTES",
-            "layer7.routes",
-            "this proxy chooses pools in mode HTTP only: use it, or a virtual service for each pool",
-        ),
-        (
-            service.persistence.is_some_and(|given| {
-                !matches!(given.key, PersistenceKey::SourceIp | PersistenceKey::Cookie)
-            }),
+            service.persistence.is_some_and(|kept| kept.key == PersistenceKey::CallingAeTitle),
             "UNSUPPORTED_PERSISTENCE",
             "persistence.key",
-            "this proxy knows clients by their source address or a cookie only: use one of these",
+            "this proxy does not know clients by their AE title yet: use SOURCE_IP",
         ),
     ] {
         if refused {

@@ -29,6 +29,7 @@ impl Relay {
         let said = format::Relay {
             server: String::new(),
             remembered_as: String::new(),
+            counted_for: String::new(),
             from_client: Some(client.describe(&mut descriptors)),
             from_server: Some(server.describe(&mut descriptors)),
             client: Some(self.pulse.describe(Side::Client, now)),

@@ -13,6 +13,7 @@ use tracing::info;
 
 use crate::ending::{Ending, Phase};
 use crate::http::Client;
+use crate::limits::Pass;
 use crate::queue::Place;
 use crate::relay::{Carrier, End, Progress, Side};
 use crate::seat::Seat;
@@ -62,6 +63,8 @@ enum Stage {
 struct Relaying {
     relay: Carrier,
     target: Target,
+    /// There where the connections of each client are limited.
+    pass: Option<Box<Pass>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -223,7 +226,8 @@ impl Connection {
         let mut relay = Carrier::new(ready.pair, ready.secrets, &mut desk.bench, desk.now);
         relay.notice(Side::Client, ready.client_seen);
         relay.notice(Side::Server, ready.server_seen);
-        self.stage = Stage::Relaying(Box::new(Relaying { relay, target: ready.target }));
+        let (target, pass) = (ready.target, ready.pass);
+        self.stage = Stage::Relaying(Box::new(Relaying { relay, target, pass }));
         self.want_turn(desk);
         self.reckon(desk)
     }
@@ -231,7 +235,7 @@ impl Connection {
     /// Whether the connection may stay, and until when.
     fn reckon(&mut self, desk: &Desk) -> Fate {
         let Stage::Relaying(relaying) = &self.stage else { return Fate::Lives };
-        let Relaying { relay, target } = &**relaying;
+        let Relaying { relay, target, .. } = &**relaying;
         if self.service().is_closed() {
             return Fate::Ends(Ending::ServiceClosed);
         }

@@ -5,7 +5,7 @@
 //! server is at its maximum the client waits in line. When no server is left the fallback is
 //! tried, and without one the client is reset: it must not take an empty stream for an answer.
 //! Not a byte is read from the client before that, but for the PROXY protocol header that it may have to
-//! begin with, and its TLS handshake. Where the server speaks TLS, its handshake is part of connecting.
+//! begin with, and its TLS handshake; at what it begins with is only looked, where the choice depends on it. Where the server speaks TLS, its handshake is part of connecting.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -22,6 +22,7 @@ use tracing::debug;
 use crate::deadline::{after, after_dials};
 use crate::ending::{Ending, Phase, Untaken};
 use crate::http::Client;
+use crate::limits::Pass;
 use crate::proxy_header::{self, Ends, Header};
 use crate::queue::{Place, Ticket};
 use crate::relay::{Early, INTEREST, Pair, Patience, Secrets, Side};
@@ -38,12 +39,15 @@ pub(super) use moving::Moved;
 
 mod handshake;
 mod moving;
+mod opening;
 
 pub(super) struct Setup {
     service: Arc<Service>,
     port: Port,
     peer: SocketAddr,
     visitor: Visitor,
+    /// There where the connections of each client are limited.
+    pass: Option<Box<Pass>>,
     /// What the client began with, where it must.
     greeting: Option<Header>,
     client: Unserved,
@@ -78,6 +82,7 @@ pub(super) struct Ready {
     pub(super) pair: Pair,
     pub(super) secrets: Secrets,
     pub(super) target: Target,
+    pub(super) pass: Option<Box<Pass>>,
     pub(super) client_seen: EventFlags,
     pub(super) server_seen: EventFlags,
 }
@@ -92,6 +97,10 @@ pub(super) enum Target {
 enum State {
     /// The client has to say who it is.
     Greeting {
+        until: Instant,
+    },
+    /// What the client begins with decides who serves it.
+    Listening {
         until: Instant,
     },
     /// The client and the proxy agree on keys.
@@ -145,6 +154,7 @@ impl Setup {
             port,
             peer,
             visitor: Visitor::new(peer.ip()),
+            pass: None,
             greeting: None,
             client: Unserved(Some(client)),
             session: None,
@@ -181,21 +191,24 @@ impl Setup {
             traffic,
         };
         let secrets = Secrets { client: self.session, server: session };
-        Some(Ready { pair, secrets, target, client_seen: self.client_seen, server_seen })
+        let (pass, client_seen) = (self.pass, self.client_seen);
+        Some(Ready { pair, secrets, target, pass, client_seen, server_seen })
     }
 
     /// The client, as those want it who serve HTTP.
     pub(super) fn into_client(mut self, guest: Guest) -> Option<Client> {
         let socket = self.client.0.take()?;
-        let (peer, greeting, port) = (self.peer, self.greeting, self.port);
-        Some(Client { socket, peer, greeting, guest, port })
+        let Self { peer, greeting, port, pass, .. } = self;
+        Some(Client { socket, peer, greeting, guest, pass, port })
     }
 
     /// When something has to be done without an event.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.state {
             State::Choosing => None,
-            State::Greeting { until } | State::Shaking { until } => Some(*until),
+            State::Greeting { until } | State::Listening { until } | State::Shaking { until } => {
+                Some(*until)
+            }
             State::Securing(securing) => Some(securing.until),
             State::Waiting(_) => self.queue_until,
             State::Dialling { until, .. } => Some(*until),
@@ -205,7 +218,7 @@ impl Setup {
     /// How far it has come.
     pub(super) fn phase(&self) -> Phase {
         match &self.state {
-            State::Greeting { .. } => Phase::Greeting,
+            State::Greeting { .. } | State::Listening { .. } => Phase::Greeting,
             State::Shaking { .. } => Phase::Tls,
             State::Waiting(_) => Phase::Queue,
             State::Choosing if self.dial_until.is_none() && self.queue_until.is_some() => {
@@ -228,13 +241,11 @@ impl Setup {
     fn greet(&mut self, place: Place, desk: &mut Desk) -> Step {
         let Some(client) = &self.client.0 else { return Step::Failed(Ending::Trouble) };
         let mut bytes = [0; proxy_header::LONGEST];
-        let seen = match net::recv(client, &mut bytes, RecvFlags::PEEK) {
-            Ok((0, _)) => return Step::Failed(Ending::ClientLeft),
-            Ok((seen, _)) => seen,
-            Err(Errno::AGAIN | Errno::INTR) => return Step::Pending,
-            Err(_) => return Step::Failed(Ending::ClientLeft),
+        let seen = match peek(client, &mut bytes) {
+            Ok(seen) => seen,
+            Err(step) => return step,
         };
-        match Header::read(&bytes[..seen]) {
+        match Header::read(seen) {
             Ok(Some((header, length))) => {
                 // It was there a moment ago, and nobody else reads here.
                 let taken = net::recv(client, &mut bytes[..length], RecvFlags::empty());
@@ -342,6 +353,9 @@ impl Setup {
             State::Greeting { until } if *until <= desk.now => {
                 self.malformed(Ending::ClientSilent, "no PROXY protocol header in time")
             }
+            State::Listening { until } if *until <= desk.now => {
+                self.malformed(Ending::ClientSilent, "nothing to choose a server by in time")
+            }
             State::Shaking { until } if *until <= desk.now => {
                 self.unshaken(Ending::ClientSilent, "it did not agree on keys in time")
             }
@@ -382,6 +396,7 @@ impl Setup {
         }
         match self.state {
             State::Greeting { .. } => return self.greet(place, desk),
+            State::Listening { .. } => return self.listen(place, desk),
             State::Shaking { .. } => return self.shake(place, desk),
             _ => {}
         }
@@ -552,6 +567,16 @@ impl Target {
             Self::Server(seat) => &seat.server.traffic,
             Self::Fallback => &service.fallback,
         }
+    }
+}
+
+/// What has come from a client, and is still to be read; else what to do about that.
+fn peek<'a>(client: &OwnedFd, buffer: &'a mut [u8]) -> Result<&'a [u8], Step> {
+    match net::recv(client, &mut *buffer, RecvFlags::PEEK) {
+        Ok((0, _)) => Err(Step::Failed(Ending::ClientLeft)),
+        Ok((seen, _)) => Ok(&buffer[..seen]),
+        Err(Errno::AGAIN | Errno::INTR) => Err(Step::Pending),
+        Err(_) => Err(Step::Failed(Ending::ClientLeft)),
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use gantry_model::http::{HostPattern, Route};
 use gantry_model::server::{AdminState, RealServer};
 use gantry_model::service::{
     Algorithm, CongestionControl, Mode, Persistence, PersistenceKey, Protocol, Tcp,
@@ -142,11 +141,6 @@ fn what_cannot_be_carried_out_is_refused_and_changes_nothing() {
     };
     let persistence = |key| Some(Persistence { key, timeout: Duration::ZERO, prefix: None });
     other("UNSUPPORTED_MODE", "layer7.mode", &|service| layer7(service).mode = Mode::Dicom);
-    other("UNSUPPORTED_ROUTES", "layer7.routes", &|service| {
-        let hosts = vec![HostPattern::Exact("viewer.example".to_owned())];
-        let route = Route { hosts, path_prefixes: Vec::new(), pool: None };
-        layer7(service).routes = vec![route];
-    });
     other("UNSUPPORTED_TCP", "layer7.tcp.congestion_control", &|service| {
         layer7(service).tcp.congestion_control = CongestionControl::new("nonesuch");
     });

@@ -6,10 +6,12 @@
 
 mod aside;
 mod changes;
+mod clients;
 mod ended;
 mod ended_http;
 mod http;
 mod limits;
+mod opening;
 mod relay;
 mod setup;
 mod slow;

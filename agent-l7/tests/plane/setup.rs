@@ -8,7 +8,7 @@ use std::time::Duration;
 use gantry_agent_l7::steer::Door;
 use gantry_model::server::{AdminState, Weight};
 use gantry_model::service::{Algorithm, Persistence, PersistenceKey, Strategy};
-use gantry_proto::agent::v1::question::{Entries, Forget};
+use gantry_proto::agent::v1::question::{Assign, Entries, Forget};
 use gantry_runtime::agent::{Ask, Observe};
 
 use crate::support::{
@@ -148,19 +148,19 @@ fn a_client_that_is_forgotten_goes_elsewhere() {
     let (home, mut open) = bed.visit_from([127, 1, 1, 1]);
     let _other = bed.visit_from([127, 1, 2, 1]);
     let memory = bed.plane.memory(&service.name).unwrap();
-    let clients = memory.clients(Some("127.1.1.9".parse().unwrap()));
+    let clients = memory.clients(Some("127.1.1.9")).unwrap();
     assert_eq!(clients.len(), 1);
-    assert_eq!((clients[0].network.as_str(), clients[0].left), ("127.1.1.0/24", HOUR));
+    assert_eq!((clients[0].client.as_str(), clients[0].left), ("127.1.1.0/24", HOUR));
     assert_eq!(clients[0].server.as_str(), home.to_string());
     let at = servers.iter().find(|server| server.name.server == clients[0].server).unwrap();
     assert_eq!(clients[0].endpoint, Some(at.endpoint));
-    assert_eq!(memory.clients(None).len(), 2);
-    memory.forget("127.1.1.7".parse().unwrap());
-    assert_eq!(memory.clients(None).len(), 1);
+    assert_eq!(memory.clients(None).unwrap().len(), 2);
+    memory.forget("127.1.1.7").unwrap();
+    assert_eq!(memory.clients(None).unwrap().len(), 1);
     // Round robin: the next one of two is due to the server that it had.
     let again = bed.visit_from([127, 1, 1, 1]).0;
     assert_eq!(again, home);
-    memory.forget("127.1.1.7".parse().unwrap());
+    memory.forget("127.1.1.7").unwrap();
     assert_ne!(bed.visit_from([127, 1, 1, 1]).0, home, "it has no home");
     assert!(is_alive(&mut open), "what is open goes on");
 }
@@ -195,8 +195,39 @@ fn questions_about_clients_are_answered() {
     assert_eq!(forget("").refusal, "NO_CLIENT");
     assert_eq!(forget("127.1.1.2").refusal, "");
     assert_eq!(entries(&name, "", 10).total_size, 1);
+    let assign = |client: &str, server: &str| {
+        let (real_server, client) = (format!("{name}/realServers/{server}"), client.to_owned());
+        door.answer(Ask::Assign(Assign { real_server, client }))
+    };
+    assert_eq!(assign("", "a").refusal, "NO_CLIENT");
+    assert_eq!(assign("pacs.example", "a").refusal, "INVALID_CLIENT");
+    assert_eq!(assign("127.1.1.9", "b").refusal, "UNKNOWN_REAL_SERVER");
+    assert_eq!(assign("127.1.1.9", "a").refusal, "");
+    assert_eq!(entries(&name, "127.1.1.9", 10).total_size, 1);
     let connections = door.answer(Ask::Connections(Entries::default()));
     assert_eq!(connections.refusal, "UNSUPPORTED");
+}
+
+#[test]
+fn a_client_that_is_given_a_server_goes_there_next() {
+    let mut bed = Bed::new();
+    let mut service = bed.service("pacs", "104");
+    service.persistence = sticky(HOUR, 0);
+    let servers = [("a", 'a'), ("b", 'b')].map(|(id, name)| server("pacs", id, greeter(name)));
+    bed.put(&service, &servers);
+    let memory = bed.plane.memory(&service.name).unwrap();
+    let mut open = Vec::new();
+    for (client, id, name) in [(1, "b", 'b'), (2, "b", 'b'), (1, "a", 'a'), (3, "b", 'b')] {
+        memory.assign(&format!("127.1.1.{client}"), &id.parse().unwrap()).unwrap();
+        open.push(bed.visit_from([127, 1, 1, client]));
+        assert_eq!(open.last().unwrap().0, name);
+    }
+    assert!(open.iter_mut().all(|(_, stream)| is_alive(stream)), "what is open goes on");
+    let sample = bed.sample("pacs").persistence;
+    assert_eq!((sample.clients, sample.new, sample.kept, sample.moved), (3, 0, 4, 0));
+    bed.verdict("pacs", "b", Some(false));
+    assert_eq!(bed.visit_from([127, 1, 1, 3]).0, 'a');
+    assert_eq!(bed.sample("pacs").persistence.moved, 1);
 }
 
 #[test]

@@ -85,10 +85,15 @@ impl Bed {
     }
 
     pub(crate) fn connect_from(&self, client: [u8; 4]) -> TcpStream {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((client, 0)).into()).unwrap();
-        socket.connect(&SocketAddr::new(self.address, 104).into()).unwrap();
-        socket.into()
+        self.try_connect_from(client).unwrap()
+    }
+
+    /// The same where the connection may be reset before it is known to be made.
+    pub(crate) fn try_connect_from(&self, client: [u8; 4]) -> std::io::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((client, 0)).into())?;
+        socket.connect(&SocketAddr::new(self.address, 104).into())?;
+        Ok(socket.into())
     }
 
     pub(crate) fn refuses(&self, port: u16) -> bool {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use gantry_agent_l7::handover::{ChannelError, Former, Heir, Loan, Successor};
 use gantry_agent_l7::plane::{Plane, Settings};
 use gantry_model::server::{AdminState, RealServer};
-use gantry_model::service::{Persistence, PersistenceKey, VirtualService};
+use gantry_model::service::{ClientLimits, Persistence, PersistenceKey, VirtualService};
 
 use crate::support::{
     Bed, expect_reset, greeter, hear, is_alive, layer7, reset, serve, server, service_name, until,
@@ -170,15 +170,34 @@ fn clients_are_remembered_and_forgotten_as_before() {
     let homes: Vec<_> =
         (1..=20).map(|at| ([127, 9, 0, at], bed.visit_from([127, 9, 0, at]))).collect();
     let memory = bed.plane.memory(&service_name("pacs")).unwrap();
-    memory.forget([127, 9, 0, 1].into());
+    memory.forget("127.9.0.1").unwrap();
     for workers in [1, 2] {
         drop(upgrade(&mut bed, workers, &put));
-        let clients = bed.plane.memory(&service_name("pacs")).unwrap().clients(None);
+        let clients = bed.plane.memory(&service_name("pacs")).unwrap().clients(None).unwrap();
         assert_eq!(clients.len(), 19);
         for (client, (name, _)) in &homes[1..] {
             assert_eq!(bed.visit_from(*client).0, *name);
         }
     }
+}
+
+#[test]
+fn limits_of_clients_count_what_came_before() {
+    let mut bed = Bed::new();
+    let mut service = bed.service("pacs", "104");
+    let connections = std::num::NonZeroU32::new(2);
+    layer7(&mut service).client_limits = Some(ClientLimits { connections, per_second: None });
+    let put = [(service, vec![server("pacs", "a", greeter('a'))])];
+    bed.put(&put[0].0, &put[0].1);
+    let mut first = bed.visit(104).1;
+    drop(upgrade(&mut bed, 2, &put));
+    let _second = bed.visit(104);
+    let third = bed.try_connect_from([127, 0, 0, 1]).and_then(|mut it| it.read(&mut [0]));
+    assert_eq!(third.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(is_alive(&mut first));
+    drop(first);
+    until("it has gone", || bed.sample("pacs").active == 1);
+    bed.visit(104);
 }
 
 #[test]

@@ -70,6 +70,7 @@ async fn service(name: String, session: &Session) -> Result<String> {
     let (active, inactive) = (status.active_connections, status.inactive_connections);
     field(&mut text, "Connections", &look::with_inactive(active, inactive));
     field(&mut text, "Queue", &connections::queue(status.queue.as_ref()));
+    field(&mut text, "Persistence", &connections::persistence(status.persistence.as_ref()));
     if status.reconciling {
         field(&mut text, "In force", "not everywhere yet");
     }

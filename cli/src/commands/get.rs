@@ -2,8 +2,6 @@
 
 mod now;
 
-use std::net::IpAddr;
-
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use comfy_table::Cell;
@@ -49,7 +47,7 @@ pub(crate) struct Arguments {
     filter: String,
     /// Only this client's, of persistence and connections
     #[arg(long, value_name = "ADDRESS")]
-    client: Option<IpAddr>,
+    client: Option<String>,
     /// How to show it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,

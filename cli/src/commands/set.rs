@@ -20,9 +20,13 @@ Examples:
   gantry set dicom listener.ports=104,11112
   gantry set dicom persistence=              no persistence any more
   gantry set dicom 'fallback={address: 10.12.1.9, port: 104}'
-  gantry set clusters/main displayName='Radiology, main site'")]
+  gantry set clusters/main displayName='Radiology, main site'
+  gantry set persistence dicom/pacs-2 10.12.2.7    this client belongs to PACS 2 from now on")]
+#[command(override_usage = "gantry set NAME FIELD=VALUE... [OPTIONS]\n       \
+    gantry set persistence SERVICE/SERVER CLIENT [OPTIONS]")]
 pub(crate) struct Arguments {
-    /// SERVICE, SERVICE/SERVER, clusters/CLUSTER or any whole name
+    /// SERVICE, SERVICE/SERVER, clusters/CLUSTER or any whole name; or persistence, a SERVICE/SERVER and a
+    /// CLIENT whose next connections are to go there
     name: Reference,
     /// What to change, and to what
     #[arg(required = true, value_name = "FIELD=VALUE")]
@@ -36,10 +40,17 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
+    let comment = arguments.comment.clone().unwrap_or_default();
+    if let (Reference::Service(word), [server, client]) =
+        (&arguments.name, &arguments.assignments[..])
+        && word.as_str() == "persistence"
+        && !server.contains('=')
+    {
+        return assign(server, client, comment, session).await;
+    }
     let name = session.resolve(arguments.name).await?;
     let assignments = &arguments.assignments;
     let validate_only = arguments.dry_run;
-    let comment = arguments.comment.clone().unwrap_or_default();
     let mask = match &name {
         Name::Service(_) => {
             let (mut service, mask) = assigned::<v1::VirtualService>(assignments)?;
@@ -80,6 +91,17 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     };
     let verb = if arguments.dry_run { "would change" } else { "changed" };
     Ok(output::line(format_args!("{verb} {} of {name}", mask.paths.join(", ")))?)
+}
+
+/// Lets the next connections of a client go to one real server.
+async fn assign(server: &str, client: &str, comment: String, session: &Session) -> Result<()> {
+    let Name::Server(server) = session.resolve(server.parse()?).await? else {
+        bail!("{server} is not a real server: give SERVICE/SERVER");
+    };
+    let (real_server, client) = (server.to_string(), client.to_owned());
+    let request = v1::SetPersistenceEntryRequest { real_server, client: client.clone(), comment };
+    session.balancer().set_persistence_entry(request).await?;
+    Ok(output::line(format_args!("{client} belongs to {server} from its next connection on"))?)
 }
 
 /// A message with only the assigned fields in it, and which those are.

@@ -79,7 +79,6 @@ CLIENT           CONNECTED TO     REAL SERVER  ADDRESS          STATE        EXP
         ("get connections hl7 -l a=b --cluster main", "--filter is for resources"),
         ("get connections hl7 -o name --cluster main", "no names"),
         ("get vs --client 10.12.2.9", "--client is for persistence"),
-        ("get persistence hl7 --client pacs", "invalid value 'pacs'"),
     ] {
         let ran = stand.run(line).await;
         assert!(ran.code == 2 && ran.err.contains(words), "{line}: {} {}", ran.code, ran.err);
@@ -100,6 +99,21 @@ async fn a_client_can_be_forgotten() {
     let ran = stand.run("delete hl7 10.12.2.9 --cluster main").await;
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("give one name"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn a_client_can_be_given_a_real_server() {
+    let stand = Stand::start().await;
+    let ran = stand.run("set persistence hl7/hl7-1 10.12.2.7 -m moved --cluster main").await;
+    let server = "clusters/main/virtualServices/hl7/realServers/hl7-1";
+    let expected = format!("10.12.2.7 belongs to {server} from its next connection on\n");
+    assert_eq!(ran.out, expected, "{}", ran.err);
+    let expected = format!(
+        r#"SetPersistenceEntry {{"realServer":"{server}","client":"10.12.2.7","comment":"moved"}}"#
+    );
+    assert_eq!(stand.calls(), [expected]);
+    let ran = stand.run("set persistence hl7 10.12.2.7 --cluster main").await;
+    assert!(ran.code == 2 && ran.err.contains("is not a real server"), "{}", ran.err);
 }
 
 #[tokio::test]

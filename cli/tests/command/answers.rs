@@ -207,6 +207,14 @@ impl BalancerService for State {
         Ok(Response::new(()))
     }
 
+    async fn set_persistence_entry(
+        &self,
+        request: Request<v1::SetPersistenceEntryRequest>,
+    ) -> Answer<()> {
+        self.note("SetPersistenceEntry", request.get_ref());
+        Ok(Response::new(()))
+    }
+
     async fn list_connections(
         &self,
         request: Request<v1::ListConnectionsRequest>,

@@ -147,6 +147,14 @@ impl BalancerService for Calls {
         answer(ask::forget(&self.control, actor, request).await)
     }
 
+    async fn set_persistence_entry(
+        &self,
+        request: Request<pb::SetPersistenceEntryRequest>,
+    ) -> Result<Response<()>, Status> {
+        let (actor, request) = parts(request);
+        answer(ask::assign(&self.control, actor, request).await)
+    }
+
     async fn list_connections(
         &self,
         request: Request<pb::ListConnectionsRequest>,

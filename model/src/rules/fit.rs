@@ -53,6 +53,12 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
         }
         violations.within("layer7", |violations| check_http(violations, layer7));
         violations.within("layer7", |violations| check_source(violations, service, layer7));
+        let by_user = service.persistence.is_some_and(|kept| kept.key == PersistenceKey::RdpCookie);
+        if by_user && layer7.tls.is_some() {
+            let what = "is said before TLS begins, which Remote Desktop does by itself: leave \
+                        layer7.certificate out, or use SOURCE_IP";
+            violations.add("persistence.key", "EXCLUDES_CERTIFICATE", what);
+        }
         let remembers = service.persistence.is_some_and(|kept| kept.key != PersistenceKey::Cookie);
         if remembers && !layer7.routes.is_empty() {
             let what = "keeps a client on one real server, and layer7.routes send it to several \

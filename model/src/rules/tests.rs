@@ -393,3 +393,19 @@ fn the_source_address_reaches_all_that_is_connected_to() {
         assert_eq!(found.join(", "), expected, "{source} to {fallback}");
     }
 }
+
+#[test]
+fn what_persistence_goes_by_must_be_there_to_see() {
+    let with = |certificate: &str, key: pb::persistence::Key| {
+        let certificate = certificate.to_owned();
+        let layer7 = pb::Layer7 { certificate, ..pb::Layer7::default() };
+        let found = wrong(Wire::Layer7(layer7), |it| {
+            it.persistence = Some(pb::Persistence { key: key.into(), ..Default::default() });
+        });
+        found.join(", ")
+    };
+    use pb::persistence::Key::{RdpCookie, SourceIp};
+    assert_eq!(with("", RdpCookie), "");
+    assert_eq!(with("certificates/site", SourceIp), "");
+    assert_eq!(with("certificates/site", RdpCookie), "persistence.key EXCLUDES_CERTIFICATE");
+}

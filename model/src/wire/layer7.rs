@@ -1,6 +1,7 @@
 //! Forwarding through the proxy.
 
 mod http;
+mod limits;
 mod passive;
 mod tls;
 
@@ -57,6 +58,7 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
         source_address: source_address(violations, &message.source_address)?,
         slow_start: duration(violations, "slow_start", message.slow_start, SHORTEST),
         passive_health: passive::passive_health(violations, message.passive_health.as_ref()),
+        client_limits: limits::client_limits(violations, message.client_limits.as_ref()),
     })
 }
 
@@ -178,5 +180,6 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         source_address: layer7.source_address.map(|it| it.to_string()).unwrap_or_default(),
         slow_start: layer7.slow_start.map(duration_message),
         passive_health: passive::passive_health_message(&layer7.passive_health),
+        client_limits: layer7.client_limits.as_ref().map(limits::client_limits_message),
     }
 }

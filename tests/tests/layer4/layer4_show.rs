@@ -143,4 +143,13 @@ fn layer4_show_that_the_kernel_forgets_no_single_client() {
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     assert!(refused.message().contains("drain its real server"), "{}", refused.message());
+    let refused = stand.ask("the client is to belong elsewhere", async |site| {
+        let real_server = gantry_tests::site::server_name(&service.id, "rs1");
+        let client = "10.78.0.201".to_owned();
+        let request = pb::SetPersistenceEntryRequest { real_server, client, ..Default::default() };
+        site.balancer().set_persistence_entry(request).await
+    });
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("use layer7"), "{}", refused.message());
 }

@@ -13,6 +13,7 @@ use rustix::event::epoll::{self, EventData};
 
 use crate::ending::Ending;
 use crate::handover::{format, milliseconds};
+use crate::limits::Pass;
 use crate::relay::{self, Carrier, INTEREST, Relay};
 use crate::service::Service;
 use crate::slab::Key;
@@ -35,7 +36,14 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 enum Arriving {
     Newcomer(MovedSetup),
-    Relay(Box<(relay::Moved, Target)>),
+    Relay(Box<Relayed>),
+}
+
+#[derive(Debug)]
+struct Relayed {
+    moved: relay::Moved,
+    target: Target,
+    pass: Option<Box<Pass>>,
 }
 
 impl Connection {
@@ -101,11 +109,11 @@ impl Connection {
                 Stage::Setup(Box::new(setup))
             }
             Arriving::Relay(relayed) => {
-                let (moved, target) = *relayed;
+                let Relayed { moved, target, pass } = *relayed;
                 let traffic = Arc::clone(target.traffic(&guest.0));
                 let relay = Relay::resume(moved, traffic, &desk.bench, desk.now);
                 let relay = Carrier::Plain(relay);
-                Stage::Relaying(Box::new(Relaying { relay, target }))
+                Stage::Relaying(Box::new(Relaying { relay, target, pass }))
             }
         };
         let (ready, debt, due, armed) = (false, Debt::None, None, None);
@@ -130,8 +138,10 @@ impl Frozen {
                 if let Target::Server(seat) = &relaying.target {
                     said.server = seat.server.name.server.to_string();
                     said.remembered_as =
-                        seat.remembered_as().map(|client| client.to_string()).unwrap_or_default();
+                        seat.remembered_as().map(ToString::to_string).unwrap_or_default();
                 }
+                let pass = relaying.pass.as_ref();
+                said.counted_for = pass.map(|pass| pass.client().to_string()).unwrap_or_default();
                 (format::Stage::Relay(said), descriptors)
             }
             Stage::Over => return None,
@@ -149,7 +159,7 @@ impl Frozen {
         match self.0.leave_stage() {
             Stage::Setup(mut setup) => setup.leave(),
             Stage::Relaying(relaying) => {
-                let Relaying { mut relay, target } = *relaying;
+                let Relaying { mut relay, target, .. } = *relaying;
                 if let Carrier::Plain(relay) = &mut relay {
                     relay.leave();
                 }
@@ -189,7 +199,10 @@ impl Arrival {
             }
             format::Stage::Relay(relayed) => {
                 let target = target(service, &relayed)?;
-                Arriving::Relay(Box::new((relay::Moved::read(relayed, descriptors)?, target)))
+                let client: Option<IpAddr> = relayed.counted_for.parse().ok();
+                let pass = client.map(|client| Box::new(Pass::reissue(service, client, now)));
+                let moved = relay::Moved::read(relayed, descriptors)?;
+                Arriving::Relay(Box::new(Relayed { moved, target, pass }))
             }
         };
         Some(Self { guest: Guest::once_more(Arc::clone(service)), record, stage })
@@ -200,10 +213,7 @@ fn target(service: &Arc<Service>, relayed: &format::Relay) -> Option<Target> {
     if relayed.server.is_empty() {
         return Some(Target::Fallback);
     }
-    let client: Option<IpAddr> = match relayed.remembered_as.as_str() {
-        "" => None,
-        client => Some(client.parse().ok()?),
-    };
+    let client = Some(relayed.remembered_as.as_str()).filter(|client| !client.is_empty());
     service.occupy(&relayed.server.parse().ok()?, client).map(Target::Server)
 }
 

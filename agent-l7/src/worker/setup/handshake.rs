@@ -1,7 +1,6 @@
 //! TLS while a connection is set up: with the client before a server is chosen, and with the server as a
 //! part of connecting.
 
-use gantry_model::service::Mode;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use tracing::{debug, warn};
@@ -16,10 +15,7 @@ use super::{Securing, Setup, State, Step};
 
 impl Setup {
     /// Looks for a server, once the client has agreed on keys where it must.
-    pub(super) fn meet(&mut self, place: Place, desk: &mut Desk) -> Step {
-        if self.service.routing().layer7.mode == Mode::Http {
-            return Step::Http;
-        }
+    pub(super) fn agree(&mut self, place: Place, desk: &mut Desk) -> Step {
         let Some(tls) = self.service.routing().secrecy.clients.clone() else {
             return self.choose(place, desk);
         };

@@ -33,6 +33,15 @@ pub(super) fn queue(queue: Option<&v1::QueueStatus>) -> String {
     told
 }
 
+/// How clients are kept on their real servers.
+pub(super) fn persistence(persistence: Option<&v1::PersistenceStatus>) -> String {
+    let Some(v1::PersistenceStatus { clients, new_total, kept_total, moved_total }) = persistence
+    else {
+        return String::new();
+    };
+    format!("{clients} clients; {new_total} new, {kept_total} kept, {moved_total} moved")
+}
+
 fn wait(message: &prost_types::Duration) -> String {
     let wait = Duration::try_from(*message).unwrap_or_default();
     match wait.as_secs() {

@@ -16,7 +16,7 @@ const MOST: i32 = 10_000;
 
 pub(super) async fn run(arguments: Arguments, session: &Session) -> Result<()> {
     let parent = service(&arguments, session).await?;
-    let client = arguments.client.map(|client| client.to_string()).unwrap_or_default();
+    let client = arguments.client.clone().unwrap_or_default();
     let (format, page_size) = (arguments.output, MOST);
     if arguments.kind == Kind::Connections {
         let request = v1::ListConnectionsRequest { parent, client, page_size };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use gantry_model::agent::AgentName;
 use gantry_model::name::{ServerName, ServiceName};
-use gantry_model::service::Forwarding;
+use gantry_model::service::{Forwarding, PersistenceKey};
 use gantry_model::wire;
 use gantry_proto::agent::v1 as agent_pb;
 use gantry_proto::v1 as pb;
@@ -20,15 +20,16 @@ use crate::api::error::ApiError;
 use crate::condition::text;
 use crate::observed::of_kind;
 use crate::questions::Unanswered;
-use crate::state::Service;
+use crate::state::{Server, Service};
 use crate::status::carrier;
 use crate::store::NewEvent;
-use agent_pb::question::{Ask, Entries, Forget};
+use agent_pb::question::{Ask, Assign, Entries, Forget};
 
 /// How long an agent may look.
 const PATIENCE: Duration = Duration::from_secs(5);
 const DEFAULT: i32 = 1000;
 const MOST: i32 = 10_000;
+const LONGEST_CLIENT: usize = 255;
 
 pub(super) async fn persistence(
     control: &Control,
@@ -86,22 +87,68 @@ pub(super) async fn forget(
     let asked = Asked::new(actor, &request.comment)?;
     let state = control.state();
     let service = edit::find::<Service>(&state, "parent", &request.parent)?;
+    let client = one_client(service, &request.client)?;
     let name = &service.config.name;
-    let client = match request.client.as_str() {
-        "" => return Err(ApiError::field("client", "REQUIRED", "is required: give one address")),
-        given => address(given, "give one, such as 10.12.2.7")?.to_string(),
-    };
     let question = Ask::Forget(Forget { service: name.to_string(), client: client.clone() });
     let outcomes = ask(control, service, &question).await?;
+    let message = |done: &str| {
+        let message = format!("{client} is forgotten on {done}");
+        NewEvent::info("PERSISTENCE_ENTRY_DELETED", name, message)
+    };
+    record(control, &asked, &outcomes, message).await?;
+    whole(outcomes).map(drop)
+}
+
+/// Lets every appliance remember a client for one real server. What one of them did is on record, also
+/// when another could not.
+pub(super) async fn assign(
+    control: &Control,
+    actor: String,
+    request: pb::SetPersistenceEntryRequest,
+) -> Result<(), ApiError> {
+    let asked = Asked::new(actor, &request.comment)?;
+    let state = control.state();
+    let server = &edit::find::<Server>(&state, "real_server", &request.real_server)?.config.name;
+    let service = edit::find::<Service>(&state, "real_server", &server.service.to_string())?;
+    remembers(service)?;
+    let client = one_client(service, &request.client)?;
+    let question = Ask::Assign(Assign { real_server: server.to_string(), client: client.clone() });
+    let outcomes = ask(control, service, &question).await?;
+    let message = |done: &str| {
+        let message = format!("{client} belongs to {} on {done}", server.server);
+        NewEvent::info("PERSISTENCE_ENTRY_SET", &service.config.name, message)
+    };
+    record(control, &asked, &outcomes, message).await?;
+    whole(outcomes).map(drop)
+}
+
+/// Writes down on which appliances something was done, if on any.
+async fn record(
+    control: &Control,
+    asked: &Asked,
+    outcomes: &[(AgentName, Outcome)],
+    event: impl FnOnce(&str) -> NewEvent,
+) -> Result<(), ApiError> {
     let done = outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(agent, _)| id(agent));
     let done: Vec<_> = done.collect();
     if !done.is_empty() {
-        let message = format!("{client} is forgotten on {}", done.join(", "));
         let mut change = asked.change();
-        change.events.push(NewEvent::info("PERSISTENCE_ENTRY_DELETED", name, message));
+        change.events.push(event(&done.join(", ")));
         control.change(|_| Ok((change, ()))).await?;
     }
-    whole(outcomes).map(drop)
+    Ok(())
+}
+
+/// Clients can only be remembered where somebody remembers them.
+fn remembers(service: &Service) -> Result<(), ApiError> {
+    let key = service.config.persistence.map(|persistence| persistence.key);
+    let why = match key {
+        None => "has no persistence: set it first",
+        Some(PersistenceKey::Cookie) => "keeps clients by cookies, which they bring themselves",
+        Some(_) => return Ok(()),
+    };
+    let name = &service.config.name;
+    Err(refused("NEEDS_PERSISTENCE", name, format!("{name} {why}")))
 }
 
 /// Which clients are asked for, and how many of them.
@@ -115,7 +162,7 @@ impl Wanted {
     fn read(service: &Service, client: &str, page_size: i32) -> Result<Self, ApiError> {
         let client = match client {
             "" => String::new(),
-            given => address(given, "give one, such as 10.12.2.7, or leave it out")?.to_string(),
+            given => client_of(service, given, "give one, such as 10.12.2.7, or leave it out")?,
         };
         let most = match page_size {
             0 => DEFAULT,
@@ -136,6 +183,26 @@ impl Wanted {
     fn most(&self) -> usize {
         usize::try_from(self.most).unwrap_or(0)
     }
+}
+
+fn one_client(service: &Service, given: &str) -> Result<String, ApiError> {
+    match given {
+        "" => Err(ApiError::field("client", "REQUIRED", "is required: give one client")),
+        given => client_of(service, given, "give one, such as 10.12.2.7"),
+    }
+}
+
+/// How a client of this service is known: by its address, or by what it calls itself.
+fn client_of(service: &Service, given: &str, way_out: &str) -> Result<String, ApiError> {
+    let key = service.config.persistence.map(|persistence| persistence.key);
+    if !matches!(key, Some(PersistenceKey::RdpCookie | PersistenceKey::CallingAeTitle)) {
+        return Ok(address(given, way_out)?.to_string());
+    }
+    if given.chars().count() > LONGEST_CLIENT || given.chars().any(char::is_control) {
+        let what = format!("is no name of a client: use at most {LONGEST_CLIENT} characters");
+        return Err(ApiError::field("client", "INVALID_CLIENT", what));
+    }
+    Ok(given.to_owned())
 }
 
 fn address(given: &str, way_out: &str) -> Result<IpAddr, ApiError> {
