@@ -26,6 +26,10 @@ use gantry_runtime::{clock, feed, shell};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+/// Requests of HTTP come and go in many small pieces, at which it is quicker than the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Carries the layer 7 virtual services of an appliance.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "gantry-agent-l7", version)]

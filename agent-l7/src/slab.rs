@@ -17,7 +17,7 @@ pub(crate) struct Slab<T> {
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
-    item: Option<Box<T>>,
+    item: Option<T>,
 }
 
 impl Key {
@@ -56,7 +56,7 @@ impl<T> Slab<T> {
 
     pub(crate) fn insert(&mut self, item: T) -> Key {
         let key = self.next_key();
-        let item = Some(Box::new(item));
+        let item = Some(item);
         if self.free.pop().is_some() {
             self.slots[key.index as usize].item = item;
         } else {
@@ -67,10 +67,14 @@ impl<T> Slab<T> {
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        if slot.generation == key.generation { slot.item.as_deref_mut() } else { None }
+        if slot.generation == key.generation { slot.item.as_mut() } else { None }
     }
 
-    pub(crate) fn remove(&mut self, key: Key) -> Option<Box<T>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.item.as_ref())
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation != key.generation {
             return None;
@@ -90,7 +94,7 @@ mod tests {
     fn a_key_outlives_its_item_and_finds_no_other() {
         let mut slab = Slab::new();
         let first = slab.insert("first");
-        assert_eq!(slab.remove(first).as_deref(), Some(&"first"));
+        assert_eq!(slab.remove(first), Some("first"));
         let second = slab.insert("second");
         assert_eq!(slab.get_mut(first), None);
         assert!(slab.remove(first).is_none());

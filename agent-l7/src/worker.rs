@@ -46,7 +46,7 @@ pub(crate) struct Worker {
     /// Listeners that rest because there were no descriptors left, and until when.
     resting: Vec<Key>,
     rest_until: Instant,
-    connections: Slab<Connection>,
+    connections: Slab<Box<Connection>>,
     /// Every connection under the serial number of its service.
     members: BTreeSet<(u64, Key)>,
     timers: Timers,
@@ -310,7 +310,7 @@ impl Worker {
         }
         let connection = Connection::new(listening, key, client, peer, self.desk.now);
         self.members.insert((listening.service.serial, key));
-        self.connections.insert(connection);
+        self.connections.insert(Box::new(connection));
         self.attend(key, Connection::begin);
     }
 

@@ -31,6 +31,11 @@ use super::tunnel;
 use super::upstream::{self, Idle, Kind, Lent};
 
 const LONGEST_ID: usize = 128;
+/// Fields that a request is told with: who asks, and its id.
+const ADDED: usize = 5;
+
+/// What is asked for. It goes through many hands, which are to have no room for all of it.
+type Wanted = Box<(Parts, Upload)>;
 
 /// What a client wants to switch to, and the way to its connection.
 type Switch = (HeaderValue, OnUpgrade);
@@ -65,7 +70,7 @@ struct Target {
 enum Attempt {
     Fetched(Box<Fetched>),
     /// Another one may have better luck, with this.
-    Again(Box<(Parts, Upload)>),
+    Again(Wanted),
     Failed(Reason),
 }
 
@@ -78,7 +83,7 @@ pub(super) async fn answer(caller: Rc<Caller>, request: Request<Incoming>) -> Re
     let id = request_id(&caller, request.headers(), http.trust_forwarded);
     let busy = Busy::begin(&caller, &routing.layer7, &id);
     let mut response = match handle(&caller, &routing, request, &id, &busy).await {
-        Ok(Handled::Relayed(fetched)) => relay(&caller, &routing, *fetched, busy),
+        Ok(Handled::Relayed(fetched)) => relay(&caller, &routing, fetched, busy),
         Ok(Handled::Switched(response)) => {
             busy.answered(response.status().as_u16(), "it switched protocols");
             response
@@ -144,15 +149,17 @@ async fn handle(
     if let Some((to, _)) = &switch {
         head::switch(&mut parts.headers, to.clone());
     }
+    parts.headers.reserve(ADDED);
     caller.introduction.tell(&mut parts.headers, http.trust_forwarded);
     parts.headers.insert(REQUEST_ID, id.clone());
     head::edit(&mut parts.headers, &http.request_headers);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
 
-    let mut fetched = asking.fetch(parts, Upload::new(body), busy).await?;
+    let wanted = Box::new((parts, Upload::new(body)));
+    let mut fetched = asking.fetch(wanted, busy).await?;
     if fetched.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let switched = change_over(caller, fetched, switch).ok_or(Reason::BadAnswer)?;
+        let switched = change_over(caller, *fetched, switch).ok_or(Reason::BadAnswer)?;
         return Ok(Handled::Switched(switched));
     }
     let headers = fetched.response.headers_mut();
@@ -164,7 +171,7 @@ async fn handle(
     {
         headers.append(SET_COOKIE, cookie);
     }
-    Ok(Handled::Relayed(Box::new(fetched)))
+    Ok(Handled::Relayed(fetched))
 }
 
 /// Who asks, and for what.
@@ -230,8 +237,13 @@ fn change_over(
     Some(Response::from_parts(head, Answer::own(Bytes::new())))
 }
 
-fn relay(caller: &Rc<Caller>, routing: &Routing, fetched: Fetched, busy: Busy) -> Response<Answer> {
-    let Fetched { response, held, lent, traffic } = fetched;
+fn relay(
+    caller: &Rc<Caller>,
+    routing: &Routing,
+    fetched: Box<Fetched>,
+    busy: Busy,
+) -> Response<Answer> {
+    let Fetched { response, held, lent, traffic } = *fetched;
     let (head, inner) = response.into_parts();
     busy.answered(head.status.as_u16(), "it was answered");
     let patience = patience(routing);
@@ -247,12 +259,7 @@ fn relay(caller: &Rc<Caller>, routing: &Routing, fetched: Fetched, busy: Busy) -
 
 impl Asking<'_> {
     /// Asks one server after the other, until one answers.
-    async fn fetch(
-        &mut self,
-        mut parts: Parts,
-        mut upload: Upload,
-        busy: &Busy,
-    ) -> Result<Fetched, Reason> {
+    async fn fetch(&mut self, mut request: Wanted, busy: &Busy) -> Result<Box<Fetched>, Reason> {
         let mut failed = Reason::Nobody;
         loop {
             let target = self.target().await.map_err(|reason| match reason {
@@ -266,12 +273,12 @@ impl Asking<'_> {
                 }
                 continue;
             };
-            match self.ask(target, lent, (parts, upload), busy).await {
-                Attempt::Fetched(fetched) => return Ok(*fetched),
+            match self.ask(target, lent, request, busy).await {
+                Attempt::Fetched(fetched) => return Ok(fetched),
                 Attempt::Again(_) if is_last => return Err(Reason::BadAnswer),
                 Attempt::Again(again) => {
                     failed = Reason::BadAnswer;
-                    (parts, upload) = *again;
+                    request = again;
                 }
                 Attempt::Failed(reason) => return Err(reason),
             }
@@ -333,7 +340,9 @@ impl Asking<'_> {
         let patience = layer7.timeouts.connect;
         self.dial_until.get_or_insert_with(|| after_dials(clock::monotonic(), patience));
         let header = header.unwrap_or_default();
-        match upstream::dial((at, source), &layer7.tcp, &header, tls, patience).await {
+        // Few requests come here, and none of the others is to have room for it.
+        let dial = Box::pin(upstream::dial((at, source), &layer7.tcp, &header, tls, patience));
+        match dial.await {
             Ok(sender) => {
                 let home = server.map(|server| (Rc::clone(&caller.desk), Arc::clone(server), kind));
                 Some(Lent::new(sender, home))
@@ -359,14 +368,15 @@ impl Asking<'_> {
         &mut self,
         target: Target,
         mut lent: Lent,
-        (parts, mut upload): (Parts, Upload),
+        request: Wanted,
         busy: &Busy,
     ) -> Attempt {
         let Target { held, traffic, .. } = target;
         traffic.connections.add(1);
+        let (parts, mut upload) = *request;
         let carried = upload.send_by(&held, patience(self.routing), &traffic);
         let name = held.seat().map(|seat| seat.server.name.server.as_str());
-        busy.goes_to(name.unwrap_or("the fallback"), &carried);
+        busy.goes_to(name.unwrap_or("the fallback"), carried.as_ref());
         let may_repeat = upload.is_none() && head::may_repeat(&parts.method);
         let copy = may_repeat.then(|| parts.clone());
         let again = |parts| Attempt::Again(Box::new((parts, Upload::none())));
@@ -377,7 +387,7 @@ impl Asking<'_> {
             cut = held.cut() => return match (cut, copy) {
                 (Cut::Taken, Some(copy)) => again(copy),
                 (cut, _) => {
-                    let reason = self.blame(cut, &carried);
+                    let reason = self.blame(cut, carried.as_deref());
                     if reason == Reason::ClientSilent {
                         // Nobody knows where its next request would begin.
                         busy.fails(Termination::ClientTimeout);
@@ -417,10 +427,10 @@ impl Asking<'_> {
         }
     }
 
-    fn blame(&self, cut: Cut, carried: &Carried) -> Reason {
+    fn blame(&self, cut: Cut, carried: Option<&Carried>) -> Reason {
         match cut {
             Cut::Taken => Reason::Nobody,
-            Cut::Silent if carried.is_whole.get() => Reason::Timeout,
+            Cut::Silent if carried.is_none_or(|carried| carried.is_whole.get()) => Reason::Timeout,
             Cut::Silent => Reason::ClientSilent,
         }
     }
@@ -430,7 +440,21 @@ impl Asking<'_> {
 fn request_id(caller: &Caller, headers: &HeaderMap, is_trusted: bool) -> HeaderValue {
     let given = headers.get(REQUEST_ID).filter(|_| is_trusted);
     let fits = |id: &&HeaderValue| id.len() <= LONGEST_ID && id.to_str().is_ok();
-    given.filter(fits).cloned().unwrap_or_else(|| {
-        HeaderValue::try_from(caller.desk.request_id()).expect("it is hexadecimal")
-    })
+    given.filter(fits).cloned().unwrap_or_else(|| caller.desk.request_id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_its_future<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_moves_in_little_room() {
+        // hyper keeps so much for each client, and moves it for each request.
+        let room = size_of_its_future(answer);
+        assert!(room <= 4096, "{room} bytes");
+    }
 }

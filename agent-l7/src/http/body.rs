@@ -86,20 +86,20 @@ impl Upload {
         self.inner.is_none()
     }
 
-    /// Sends it this way; gives what will be known of it.
+    /// Sends it this way; gives what will be known of it, if there is one.
     pub(super) fn send_by(
         &mut self,
         held: &Held,
         patience: Duration,
         traffic: &Arc<Traffic>,
-    ) -> Rc<Carried> {
-        let carried = Rc::new(Carried::default());
-        carried.is_whole.set(self.is_none());
-        if !self.is_none() {
-            let (rope, traffic) = (held.rope().clone(), Arc::clone(traffic));
-            self.way = Some(Way { rope, patience, traffic, carried: Rc::clone(&carried) });
+    ) -> Option<Rc<Carried>> {
+        if self.is_none() {
+            return None;
         }
-        carried
+        let carried = Rc::<Carried>::default();
+        let (rope, traffic) = (held.rope().clone(), Arc::clone(traffic));
+        self.way = Some(Way { rope, patience, traffic, carried: Rc::clone(&carried) });
+        Some(carried)
     }
 }
 

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::header::HeaderValue;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout_at;
 
@@ -29,10 +30,15 @@ pub(super) struct Desk {
     /// Another process has taken over.
     is_retired: Cell<bool>,
     retirement: Notify,
-    /// Of request ids.
-    prefix: String,
+    /// Of request ids: the first digits, and room for the others.
+    prefix: [u8; PREFIX + NUMBER],
     next_id: Cell<u64>,
 }
+
+/// Digits of a request id that its thread has alone, and those that count.
+const PREFIX: usize = 18;
+const NUMBER: usize = 10;
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Why a request has no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +52,9 @@ pub(super) enum Unseated {
 impl Desk {
     pub(super) fn new(number: usize, thread: usize) -> Self {
         // Keys of hash maps are random; that is random enough to tell processes apart.
-        let prefix = format!("{:016x}{thread:02x}", RandomState::new().hash_one(thread));
+        let digits = format!("{:016x}{thread:02x}", RandomState::new().hash_one(thread));
+        let mut prefix = [b'0'; PREFIX + NUMBER];
+        prefix[..PREFIX].copy_from_slice(&digits.as_bytes()[..PREFIX]);
         Self {
             number,
             waiting: RefCell::new(Slab::new()),
@@ -60,9 +68,13 @@ impl Desk {
     }
 
     /// An id that no other request has, wherever it comes in.
-    pub(super) fn request_id(&self) -> String {
-        let id = self.next_id.replace(self.next_id.get() + 1);
-        format!("{}{id:010x}", self.prefix)
+    pub(super) fn request_id(&self) -> HeaderValue {
+        let number = self.next_id.replace(self.next_id.get() + 1);
+        let mut id = self.prefix;
+        for (at, digit) in id[PREFIX..].iter_mut().rev().enumerate() {
+            *digit = DIGITS[(number >> (4 * at) & 0xf) as usize];
+        }
+        HeaderValue::from_bytes(&id).expect("it is hexadecimal")
     }
 
     /// A seat for `visitor`, in line if need be, until `until`.
@@ -72,12 +84,20 @@ impl Desk {
         visitor: &Visitor,
         until: impl FnOnce() -> Instant,
     ) -> Result<Seat, Unseated> {
-        if let Some(admission) = service.admit_now(visitor) {
-            return match admission {
-                Admission::Seat(seat) => Ok(seat),
-                Admission::Nobody | Admission::Wait(_) => Err(Unseated::Nobody),
-            };
+        match service.admit_now(visitor) {
+            Some(Admission::Seat(seat)) => Ok(seat),
+            Some(Admission::Nobody | Admission::Wait(_)) => Err(Unseated::Nobody),
+            // Who does not wait is not to have room for it.
+            None => Box::pin(self.wait(service, visitor, until)).await,
         }
+    }
+
+    async fn wait(
+        &self,
+        service: &Arc<Service>,
+        visitor: &Visitor,
+        until: impl FnOnce() -> Instant,
+    ) -> Result<Seat, Unseated> {
         let (summons, summoned) = oneshot::channel();
         let key = self.waiting.borrow_mut().insert(summons);
         let place = Place { worker: self.number, key };

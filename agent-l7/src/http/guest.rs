@@ -82,7 +82,7 @@ struct Record {
     began: Instant,
     server: RefCell<String>,
     status: Cell<u16>,
-    from_client: RefCell<Rc<Carried>>,
+    from_client: RefCell<Option<Rc<Carried>>>,
     to_client: Cell<u64>,
     why: RefCell<String>,
 }
@@ -290,10 +290,10 @@ impl Busy {
     }
 
     /// Which server gets it.
-    pub(super) fn goes_to(&self, server: &str, from_client: &Rc<Carried>) {
+    pub(super) fn goes_to(&self, server: &str, from_client: Option<&Rc<Carried>>) {
         if let Some(record) = &self.record {
             server.clone_into(&mut record.server.borrow_mut());
-            *record.from_client.borrow_mut() = Rc::clone(from_client);
+            *record.from_client.borrow_mut() = from_client.cloned();
         }
     }
 
@@ -333,7 +333,7 @@ impl Drop for Busy {
         info!(
             service = %caller.service.name, client = %caller.ends.client,
             server = record.server.borrow().as_str(), status = record.status.get(),
-            from_client = record.from_client.borrow().bytes.get(),
+            from_client = record.from_client.borrow().as_ref().map_or(0, |it| it.bytes.get()),
             to_client = record.to_client.get(), seconds,
             id = record.id.to_str().unwrap_or_default(), why = record.why.borrow().as_str(),
             "request answered"

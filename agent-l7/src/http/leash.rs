@@ -5,7 +5,6 @@
 //! down a time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -20,15 +19,15 @@ use crate::deadline::after;
 use crate::seat::Seat;
 use crate::server::{Server, Tenure};
 use crate::service::Service;
+use crate::slab::{Key, Slab};
 
 /// How long nobody looks when there is nothing to watch.
 const REST: Duration = Duration::from_secs(3600);
 
-/// All leashes of a thread, by the serial number of their service.
+/// All leashes of a thread.
 #[derive(Debug)]
 pub(super) struct Leashes {
-    all: RefCell<BTreeMap<(u64, u64), Rc<Leash>>>,
-    number: Cell<u64>,
+    all: RefCell<Slab<Rc<Leash>>>,
     /// When it has to be looked whether somebody's time is over.
     next: Cell<Instant>,
     /// That is earlier than it was.
@@ -61,7 +60,7 @@ pub(super) enum Cut {
 pub(super) struct Held {
     rope: Rope,
     leashes: Rc<Leashes>,
-    key: (u64, u64),
+    key: Key,
     seat: Option<Seat>,
 }
 
@@ -72,8 +71,7 @@ pub(super) struct Rope(Rc<Leash>);
 impl Default for Leashes {
     fn default() -> Self {
         Self {
-            all: RefCell::default(),
-            number: Cell::default(),
+            all: RefCell::new(Slab::new()),
             next: Cell::new(clock::monotonic() + REST),
             earlier: Notify::new(),
         }
@@ -88,7 +86,6 @@ impl Leashes {
         seat: Option<Seat>,
         patience: Duration,
     ) -> Held {
-        let key = (service.serial, self.number.replace(self.number.get() + 1));
         let deadline = after(clock::monotonic(), patience);
         let leash = Rc::new(Leash {
             service: Arc::clone(service),
@@ -98,16 +95,17 @@ impl Leashes {
             waker: RefCell::new(None),
             led: RefCell::new(None),
         });
-        self.all.borrow_mut().insert(key, Rc::clone(&leash));
+        let key = self.all.borrow_mut().insert(Rc::clone(&leash));
         self.look_at(deadline);
         Held { rope: Rope(leash), leashes: Rc::clone(self), key, seat }
     }
 
     /// Cuts what may not stay.
     pub(super) fn review(&self, service: &Service) {
-        let of_service = (service.serial, 0)..=(service.serial, u64::MAX);
-        for (_, leash) in self.all.borrow().range(of_service) {
-            self.look_at(leash.review(clock::monotonic()));
+        for leash in self.all.borrow().iter() {
+            if leash.service.serial == service.serial {
+                self.look_at(leash.review(clock::monotonic()));
+            }
         }
     }
 
@@ -117,7 +115,7 @@ impl Leashes {
             let now = clock::monotonic();
             if self.next.get() <= now {
                 let all = self.all.borrow();
-                let next = all.values().map(|leash| leash.review(now)).min();
+                let next = all.iter().map(|leash| leash.review(now)).min();
                 self.next.set(next.unwrap_or(now + REST));
             }
             // Early or in time: either way it is looked again.
@@ -233,6 +231,6 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         // The seat goes after this, when nothing is borrowed: it may go to another request of this thread.
-        self.leashes.all.borrow_mut().remove(&self.key);
+        self.leashes.all.borrow_mut().remove(self.key);
     }
 }

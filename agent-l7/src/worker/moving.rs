@@ -41,7 +41,7 @@ impl Worker {
 
     fn take_in(&mut self, connection: Connection, key: Key) {
         self.members.insert((connection.service().serial, key));
-        self.connections.insert(connection);
+        self.connections.insert(Box::new(connection));
         self.attend(key, Connection::go_on);
     }
 }

@@ -50,7 +50,7 @@ fn a_panic_ends_its_connection_only() {
         let key = worker.connections.next_key();
         let connection = Connection::new(&listening, key, client.into(), peer, clock::monotonic());
         worker.members.insert((service.serial, key));
-        (near, worker.connections.insert(connection))
+        (near, worker.connections.insert(Box::new(connection)))
     };
     let ((_doomed, first), (_near, second)) = (connect(), connect());
     worker.attend(first, |_, _| panic!("on purpose"));
