@@ -3,7 +3,7 @@
 //!
 //! A service has one kernel service for each of its ports, or one for its mark. Every real server that
 //! is not out is a destination of each; who gets no new clients has the weight 0. Of a layer 7 service
-//! only the address is wanted here.
+//! only the address is wanted here, and perhaps that answers come back to it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -92,8 +92,12 @@ pub fn form(plan: &ServicePlan, now: Timestamp, health: impl Fn(&ServerName) -> 
         interface: listener.interface.clone(),
         field: "listener.address",
     }];
-    let Forwarding::Layer4(layer4) = &service.forwarding else {
-        return Form { addresses, ..Form::default() };
+    let layer4 = match &service.forwarding {
+        Forwarding::Layer4(layer4) => layer4,
+        Forwarding::Layer7(layer7) => {
+            let rules = Rules { transparent: layer7.transparent_source, ..Rules::default() };
+            return Form { addresses, rules, ..Form::default() };
+        }
     };
     if let Some(address) = layer4.snat_address
         && address != listener.address

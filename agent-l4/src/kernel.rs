@@ -79,8 +79,8 @@ impl Trouble {
             Self::NoIpvs(_) | Self::Ipvs(_) => ("IPVS_FAILED", "see the log of agent-l4"),
             Self::Nft(NftError::Missing) => (
                 "NO_NFT",
-                "install nft (apt-get install nftables), or give the service one port and a method \
-                 other than SNAT",
+                "install nft (apt-get install nftables), or do without what needs it: several ports at \
+                 layer4 with persistence, method SNAT, layer7.transparent_source",
             ),
             Self::Nft(_) => ("NFT_FAILED", "see the log of agent-l4"),
             Self::Route(_) | Self::Packet(_) => ("NETWORK_FAILED", "see the log of agent-l4"),

@@ -22,6 +22,7 @@ use crate::http;
 use crate::memory::Memory;
 use crate::server::Server;
 use crate::service::{Entry, Routing, Service};
+use crate::socket;
 use crate::stats::{Sample, ServerSample, TrafficSample};
 use crate::tls::Secrecy;
 use crate::worker::{Mailbox, Message, Worker};
@@ -140,6 +141,9 @@ impl Plane {
         key_pairs: Vec<KeyPair>,
     ) -> Result<(), Refusal> {
         let layer7 = refusal::check(&service)?;
+        if layer7.transparent_source {
+            socket::can_be_transparent().map_err(refusal::cannot_be_transparent)?;
+        }
         let before = self.services.get(&service.name);
         if self.claims.are_retired() && before.is_none() {
             return Ok(());

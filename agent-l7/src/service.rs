@@ -8,7 +8,7 @@
 //! Locks are taken in this order: the line, then a shard of the persistence table. A seat is never
 //! dropped under either.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ use crate::queue::{Held, Place, Queue, Ticket, Waiter};
 use crate::seat::{Seat, Visitor};
 use crate::server::{Server, Tenure};
 use crate::stats::{ServiceCounts, Traffic, WaitSample};
+use crate::socket::Source;
 use crate::sticky::{Lease, Sticky};
 use crate::tls::Secrecy;
 use crate::trouble::Trouble;
@@ -400,6 +401,22 @@ impl Routing {
             rule,
             sticky,
         }
+    }
+
+    /// Where a connection comes from that is made to `server` for `client`.
+    pub(crate) fn source(&self, server: IpAddr, client: IpAddr) -> Source {
+        match self.layer7.source_address {
+            Some(address) => Source::Own(address),
+            None if self.layer7.transparent_source && client.is_ipv4() == server.is_ipv4() => {
+                Source::Client(client)
+            }
+            None => Source::Any,
+        }
+    }
+
+    /// The same for one to the fallback, which is nearby and knows this machine.
+    pub(crate) fn source_to_fallback(&self) -> Source {
+        self.layer7.source_address.map_or(Source::Any, Source::Own)
     }
 
     /// The live server of this name.

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use gantry_model::service::{CongestionControl, Tcp};
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use nix::sys::socket::sockopt::{IpBindAddressNoPort, IpTransparent};
+use nix::sys::socket::{SetSockOpt, setsockopt};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::{io, net};
@@ -54,18 +55,29 @@ pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAd
     }
 }
 
-/// Begins to connect, from `source` if one is given; the socket becomes writable when that has
-/// succeeded.
-pub(crate) fn connect(
-    address: SocketAddr,
-    source: Option<IpAddr>,
-    tcp: &Tcp,
-) -> io::Result<OwnedFd> {
+/// Where a connection to a real server comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Whatever the kernel thinks best.
+    Any,
+    /// An address of this machine.
+    Own(IpAddr),
+    /// That of the client, which is not this machine's.
+    Client(IpAddr),
+}
+
+/// Begins to connect; the socket becomes writable when that has succeeded.
+pub(crate) fn connect(address: SocketAddr, source: Source, tcp: &Tcp) -> io::Result<OwnedFd> {
     let socket = net::socket_with(family(address), SocketType::STREAM, FLAGS, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     treat(&socket, tcp)?;
-    if let Some(source) = source {
-        bind_source(&socket, source)?;
+    match source {
+        Source::Any => {}
+        Source::Own(address) => bind_source(&socket, address)?,
+        Source::Client(address) => {
+            be_transparent(&socket)?;
+            bind_source(&socket, address)?;
+        }
     }
     match net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
@@ -130,11 +142,25 @@ pub(crate) fn reset_on_close(socket: impl AsFd) {
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
+/// Whether this process may take the addresses of its clients.
+pub(crate) fn can_be_transparent() -> io::Result<()> {
+    be_transparent(&net::socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None)?)
+}
+
+/// Lets `socket` have an address that is not this machine's (IP_TRANSPARENT of ip(7), which holds for IPv6 as
+/// well).
+fn be_transparent(socket: &OwnedFd) -> io::Result<()> {
+    set(socket, IpTransparent)
+}
+
+fn set(socket: &OwnedFd, option: impl SetSockOpt<Val = bool>) -> io::Result<()> {
+    setsockopt(socket, option, &true).map_err(|error| Errno::from_raw_os_error(error as i32))
+}
+
 /// Fixes where `socket` will connect from. Its port is chosen when it connects and where to is known:
 /// each server can be connected to from all of them, and not all servers together.
 fn bind_source(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
-    setsockopt(socket, IpBindAddressNoPort, &true)
-        .map_err(|error| Errno::from_raw_os_error(error as i32))?;
+    set(socket, IpBindAddressNoPort)?;
     net::bind(socket, &SocketAddr::new(source, 0))
 }
 

@@ -17,6 +17,8 @@ pub struct MarkError(u32);
 
 /// The controller gives these to virtual services, the same on every appliance.
 const SERVICES: RangeInclusive<u32> = 0x4700_0001..=0x47ff_ffff;
+/// What comes back for connections that the proxy makes from its clients' addresses.
+pub const RETURNING: u32 = 0x4700_0000;
 /// agent-l4 gives these to the checks it carries through a real server; they mean nothing elsewhere.
 const CHECKS: RangeInclusive<u32> = 0x4800_0001..=0x48ff_ffff;
 

@@ -37,7 +37,7 @@ pub fn plan<'a>(
             Some(ServicePlan { mark, ..for_data_path(service, servers) })
         }
         (AgentKind::L7, Forwarding::Layer7(_)) => Some(for_data_path(service, servers)),
-        (AgentKind::L4, Forwarding::Layer7(_)) => Some(for_its_address(service)),
+        (AgentKind::L4, Forwarding::Layer7(layer7)) => Some(for_its_address(service, layer7)),
         (AgentKind::L7, Forwarding::Layer4(_)) => None,
     }
 }
@@ -54,12 +54,13 @@ fn for_data_path(
     ServicePlan { service, servers, mark: None, key_pairs: Vec::new() }
 }
 
-/// Of a layer 7 service agent-l4 needs the address, which it brings up, and no more: a change of the
-/// rest is no news to it.
-fn for_its_address(service: &VirtualService) -> ServicePlan {
+/// Of a layer 7 service agent-l4 needs the address, which it brings up, and whether it has to see to it that
+/// answers come back; a change of the rest is no news to it.
+fn for_its_address(service: &VirtualService, layer7: &Layer7) -> ServicePlan {
+    let layer7 = Layer7 { transparent_source: layer7.transparent_source, ..Layer7::plain() };
     let service = VirtualService {
         label: String::new(),
-        forwarding: Forwarding::Layer7(Box::new(Layer7::plain())),
+        forwarding: Forwarding::Layer7(Box::new(layer7)),
         strategy: Strategy::Balance,
         persistence: None,
         check: no_check(),

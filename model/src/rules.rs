@@ -138,6 +138,15 @@ pub fn check_server(violations: &mut Violations, service: &VirtualService, serve
         );
         violations.add("endpoint.address", "ADDRESS_FAMILY", what);
     }
+    if let Forwarding::Layer7(layer7) = &service.forwarding
+        && layer7.transparent_source
+        && listener.address.is_ipv4() != server.endpoint.address.is_ipv4()
+    {
+        let what = "is not of the listener's address family, of which clients are, and with \
+                    layer7.transparent_source it is connected to from their addresses: use an address \
+                    of that family, or leave that out";
+        violations.add("endpoint.address", "ADDRESS_FAMILY", what);
+    }
     if comes_back(listener, &server.endpoint) {
         let what = "is the virtual service's own: connections would come back for ever";
         violations.add("endpoint", "LOOP", what);

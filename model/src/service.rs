@@ -148,6 +148,8 @@ pub struct Layer7 {
     pub http: Http,
     /// Where connections to real servers and the fallback come from. Absent: the kernel's choice.
     pub source_address: Option<IpAddr>,
+    /// Connections to real servers come from the client's address.
+    pub transparent_source: bool,
     /// How long the weight of a real server grows that has come back. Absent: it does not.
     pub slow_start: Option<Duration>,
     pub passive_health: PassiveHealth,
@@ -250,6 +252,7 @@ impl Layer7 {
             routes: Vec::new(),
             http: Http::default(),
             source_address: None,
+            transparent_source: false,
             slow_start: None,
             passive_health: PassiveHealth::DEFAULT,
             client_limits: None,

@@ -40,8 +40,8 @@ impl<K: Kernel> Director<K> {
         }
         if form.method.is_some() {
             self.check_table(&form)?;
-            self.check_rules(&form, look)?;
         }
+        self.check_rules(&form, look)?;
         for wanted in &form.addresses {
             self.check_address(wanted, look)?;
         }
@@ -99,7 +99,7 @@ impl<K: Kernel> Director<K> {
 
     /// nft is there where rules are needed, and nobody else sets the marks of packets.
     fn check_rules(&mut self, form: &Form, look: &mut Look) -> Result<(), Rejection> {
-        let field = if form.rules.marks.is_empty() { "layer4.method" } else { "listener.ports" };
+        let field = form.rules.field();
         if form.rules != Default::default() {
             self.read_rules().map_err(|trouble| trouble.rejection(field))?;
         }

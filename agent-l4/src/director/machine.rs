@@ -208,6 +208,7 @@ impl<K: Kernel> Director<K> {
             let wanted = &deployed.form.rules;
             rules.marks.extend(wanted.marks.iter().map(|(key, mark)| (*key, *mark)));
             rules.sources.extend(wanted.sources.iter().map(|(key, source)| (*key, *source)));
+            rules.transparent |= wanted.transparent;
         }
         rules
     }
@@ -220,7 +221,8 @@ impl<K: Kernel> Director<K> {
         for name in draft.former.keys() {
             let concerned = self.services.get(name);
             if concerned.is_some_and(|deployed| deployed.form.rules != Rules::default()) {
-                let rejection = trouble.rejection("listener.ports");
+                let field = concerned.map_or("", |deployed| deployed.form.rules.field());
+                let rejection = trouble.rejection(field);
                 outcomes.entry(name.clone()).or_insert(rejection);
             }
         }

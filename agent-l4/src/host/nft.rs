@@ -1,7 +1,8 @@
 //! The one nft table that is Gantry's own: `inet gantry_l4`.
 //!
 //! It gives packets to a virtual address the mark by which IPVS knows a service of several ports,
-//! counts them by port, and translates the source address of services by SNAT. It is read and
+//! counts them by port, translates the source address of services by SNAT, and marks what comes back
+//! for connections that the proxy makes from its clients' addresses. It is read and
 //! changed by the program `nft`; a change is one transaction. Tables of others are read to find
 //! those that set marks too, and never touched.
 
@@ -24,6 +25,8 @@ pub struct Rules {
     pub marks: BTreeMap<PortKey, u32>,
     /// The source address that real servers see.
     pub sources: BTreeMap<PortKey, IpAddr>,
+    /// Answers come back to sockets with addresses of others (IP_TRANSPARENT of ip(7)).
+    pub transparent: bool,
 }
 
 /// A range of ports of a virtual address. Ranges of one map do not overlap.
@@ -65,6 +68,17 @@ pub enum NftError {
     Refused(String),
     #[error("nft prints what cannot be read: {0}")]
     Malformed(String),
+}
+
+impl Rules {
+    /// The field of a virtual service that these are for.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self { transparent: true, .. } => "layer7.transparent_source",
+            Self { marks, .. } if marks.is_empty() => "layer4.method",
+            _ => "listener.ports",
+        }
+    }
 }
 
 /// The table as it is. Absent: it is not there.

@@ -1,7 +1,8 @@
 //! Interfaces, addresses, neighbours and policy rules, over rtnetlink (rtnetlink(7)).
 //!
 //! A [`Route`] is one blocking socket. It reads what the kernel has and adds or removes single host
-//! addresses; it changes no route, no rule and no interface.
+//! addresses, and one policy rule with its route: by it, packets with the mark [`mark::RETURNING`] are for
+//! this machine, whatever their address. It changes no other route or rule, and no interface.
 
 mod decode;
 mod encode;
@@ -13,7 +14,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use gantry_model::address;
+use gantry_model::{address, mark};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
@@ -85,6 +86,10 @@ pub enum RouteError {
 
 /// The tag of the addresses that Gantry adds: `G`. The kernel's own are 1 to 3.
 pub const TAG: u8 = 0x47;
+
+/// The priority of the own policy rule, and the number of the routing table that it leads to.
+pub const RETURN_PRIORITY: u32 = 1071;
+pub const RETURN_TABLE: u32 = 1071;
 
 impl Route {
     pub fn open() -> io::Result<Self> {
@@ -181,6 +186,68 @@ impl Route {
         Ok(rules)
     }
 
+    /// Has packets with the mark [`mark::RETURNING`] come to this machine. What is there stays.
+    pub fn add_return(&mut self) -> Result<(), RouteError> {
+        for family in [Family::V4, Family::V6] {
+            let route = RouteNetlinkMessage::NewRoute(encode::return_route(family));
+            let rule = RouteNetlinkMessage::NewRule(encode::return_rule(family));
+            let route = self.socket.ask("add a route", &route, NLM_F_CREATE | NLM_F_REPLACE);
+            if is_without(family, &route) {
+                continue;
+            }
+            route?;
+            let rule = self.socket.ask("add a policy rule", &rule, NLM_F_CREATE | NLM_F_EXCL);
+            match refusal(&rule) {
+                Some(Errno::EXIST) => {}
+                _ => drop(rule?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what [`Route::add_return`] has added. It may be gone.
+    pub fn remove_return(&mut self) -> Result<(), RouteError> {
+        for family in [Family::V4, Family::V6] {
+            let rule = RouteNetlinkMessage::DelRule(encode::return_rule(family));
+            let route = RouteNetlinkMessage::DelRoute(encode::return_route(family));
+            for (what, message) in [("remove a policy rule", rule), ("remove a route", route)] {
+                let removed = self.socket.ask(what, &message, 0);
+                match refusal(&removed) {
+                    Some(Errno::NOENT | Errno::SRCH) => {}
+                    _ if is_without(family, &removed) => {}
+                    _ => drop(removed?),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the rule of [`Route::add_return`] is there, in each family that this machine has, and the
+    /// route that it leads to.
+    pub fn has_return(&mut self) -> Result<bool, RouteError> {
+        let rules = self.mark_rules()?;
+        for family in [Family::V4, Family::V6] {
+            let found = self.socket.ask("look up a route", &encode::return_look_up(family), 0);
+            if is_without(family, &found) {
+                continue;
+            }
+            let is_own = |rule: &PolicyRule| {
+                rule.family == family
+                    && (rule.priority, rule.mark) == (RETURN_PRIORITY, mark::RETURNING)
+            };
+            let led = match refusal(&found) {
+                Some(_) => false,
+                None => found?.iter().try_fold(false, |local, route| {
+                    Ok(local | decode::is_local(route)?)
+                })?,
+            };
+            if !led || !rules.iter().any(is_own) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The prefix with which an IPv6 address is on an interface.
     fn prefix(&mut self, index: u32, address: IpAddr) -> Result<Option<u8>, RouteError> {
         let message = RouteNetlinkMessage::GetAddress(encode::held(index, address, None));
@@ -226,6 +293,12 @@ impl Held {
         };
         self.prefix < bits && differ >= u32::from(self.prefix)
     }
+}
+
+/// IPv6 may be switched off.
+fn is_without<T>(family: Family, answer: &Result<T, RouteError>) -> bool {
+    let absent = [Errno::OPNOTSUPP, Errno::AFNOSUPPORT, Errno::ACCESS, Errno::NODEV];
+    family == Family::V6 && refusal(answer).is_some_and(|errno| absent.contains(&errno))
 }
 
 fn refusal<T>(answer: &Result<T, RouteError>) -> Option<Errno> {

@@ -82,11 +82,23 @@ impl Kernel for Linux {
     }
 
     fn rules(&mut self) -> Result<Option<Listed>, Trouble> {
-        nft::read().map_err(Trouble::Nft)
+        let Some(mut listed) = nft::read().map_err(Trouble::Nft)? else { return Ok(None) };
+        // The mark is of no use without the rule that goes by it.
+        if listed.rules.transparent {
+            listed.whole &= self.route.has_return().map_err(Trouble::Route)?;
+        }
+        Ok(Some(listed))
     }
 
     fn change_rules(&mut self, before: Option<&Rules>, after: &Rules) -> Result<(), Trouble> {
-        nft::change(before, after).map_err(Trouble::Nft)
+        if after.transparent {
+            self.route.add_return().map_err(Trouble::Route)?;
+        }
+        nft::change(before, after).map_err(Trouble::Nft)?;
+        if !after.transparent && before.is_none_or(|before| before.transparent) {
+            self.route.remove_return().map_err(Trouble::Route)?;
+        }
+        Ok(())
     }
 
     fn foreign_marks(&mut self) -> Result<Vec<String>, Trouble> {

@@ -182,3 +182,34 @@ fn rules_that_select_by_mark_are_told() {
         );
     });
 }
+
+#[test]
+fn what_comes_back_has_a_rule_and_a_route_of_its_own() {
+    Pair::new().near.enter(|| {
+        let mut route = Route::open().unwrap();
+        assert!(!route.has_return().unwrap());
+        route.remove_return().unwrap();
+        // The second time all is there.
+        for _ in 0..2 {
+            route.add_return().unwrap();
+            assert!(route.has_return().unwrap());
+        }
+        for (version, nobodys) in [("-4", "198.51.100.7"), ("-6", "2001:db8::7")] {
+            let rules = ip(&format!("{version} rule show"));
+            assert_eq!(rules.matches("fwmark 0x47000000 lookup 1071").count(), 1, "{rules}");
+            let led = ip(&format!("{version} route get {nobodys} mark 0x47000000"));
+            assert!(led.starts_with("local "), "{led}");
+        }
+        ip("-4 route flush table 1071");
+        assert!(!route.has_return().unwrap());
+        route.add_return().unwrap();
+        ip("-6 rule delete priority 1071");
+        assert!(!route.has_return().unwrap());
+        for _ in 0..2 {
+            route.remove_return().unwrap();
+            assert!(!route.has_return().unwrap());
+        }
+        let left = [ip("-4 rule show"), ip("-6 rule show"), ip("-4 route show table all")].concat();
+        assert!(!left.contains("1071"), "{left}");
+    });
+}

@@ -18,7 +18,7 @@ use tracing::debug;
 use crate::deadline::{after, after_dials};
 use crate::seat::{Seat, Visitor};
 use crate::service::Routing;
-use crate::socket;
+use crate::socket::{self, Source};
 use crate::stats::Traffic;
 
 use super::body::{Answer, Carried, Relayed, Upload};
@@ -330,10 +330,14 @@ impl Asking<'_> {
         let header = layer7
             .send_proxy_protocol
             .map(|version| caller.ends.header(version, &caller.additions));
-        let source = layer7.source_address;
+        let source = match target.held.seat() {
+            Some(_) => routing.source(at.ip(), self.visitor.client),
+            None => routing.source_to_fallback(),
+        };
         let kind = Kind { at, source, tls: tls.map(|tls| Arc::clone(&tls.config)) };
-        // Who was introduced by a header has a connection for itself.
-        let server = target.held.seat().map(|seat| &seat.server).filter(|_| header.is_none());
+        // Who was introduced by a header, or by its own address, has a connection for itself.
+        let is_shared = header.is_none() && !matches!(source, Source::Client(_));
+        let server = target.held.seat().map(|seat| &seat.server).filter(|_| is_shared);
         if let Some(kept) = server.and_then(|server| Idle::take(&caller.desk, server, &kind)) {
             return Some(kept);
         }
@@ -352,7 +356,8 @@ impl Asking<'_> {
                 let errno = error.errno();
                 if let Some(errno) = errno {
                     let service = &caller.service;
-                    service.trouble.tell(&service.name, source, errno, clock::monotonic());
+                    let own = layer7.source_address;
+                    service.trouble.tell(&service.name, own, errno, clock::monotonic());
                 }
                 if let Some(seat) = target.held.seat() {
                     debug!(server = %seat.server.name, %error, "connect failed");

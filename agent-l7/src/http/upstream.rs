@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use crate::server::Server;
-use crate::socket;
+use crate::socket::{self, Source};
 use crate::tls::WithServers;
 
 use super::body::Upload;
@@ -59,7 +59,7 @@ struct Kept {
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
     pub(super) at: SocketAddr,
-    pub(super) source: Option<IpAddr>,
+    pub(super) source: Source,
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
@@ -158,7 +158,7 @@ impl Idle {
 
 /// Connects to a real server, within `patience`; `header` is what it is told first.
 pub(super) async fn dial(
-    (at, source): (SocketAddr, Option<IpAddr>),
+    (at, source): (SocketAddr, Source),
     tcp: &Tcp,
     header: &[u8],
     tls: Option<&WithServers>,
@@ -179,7 +179,7 @@ pub(super) async fn dial(
     tokio::time::timeout(patience, dial).await.unwrap_or(Err(DialError::Timeout))
 }
 
-async fn connect(at: SocketAddr, source: Option<IpAddr>, tcp: &Tcp) -> io::Result<TcpStream> {
+async fn connect(at: SocketAddr, source: Source, tcp: &Tcp) -> io::Result<TcpStream> {
     let stream = TcpStream::from_std(StdStream::from(socket::connect(at, source, tcp)?))?;
     stream.writable().await?;
     match stream.take_error()? {

@@ -58,6 +58,15 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
     Ok(layer7)
 }
 
+/// Connections cannot come from the addresses of clients.
+pub(super) fn cannot_be_transparent(error: Errno) -> Refusal {
+    let message = match error {
+        Errno::PERM => "grant agent-l7 CAP_NET_RAW (deploy/README.md says how), or leave this out".to_owned(),
+        _ => format!("the kernel refuses: {error}; leave this out"),
+    };
+    refusal("PERMISSION_DENIED", "layer7.transparent_source", &message)
+}
+
 /// The threads that serve HTTP cannot be started.
 pub(super) fn no_threads(error: &std::io::Error) -> Refusal {
     let message = format!("the kernel gives no threads for HTTP: {error}; free some memory");

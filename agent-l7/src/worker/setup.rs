@@ -29,7 +29,7 @@ use crate::relay::{Early, INTEREST, Pair, Patience, Secrets, Side};
 use crate::seat::{Seat, Visitor};
 use crate::server::Tenure;
 use crate::service::{Admission, Service};
-use crate::socket;
+use crate::socket::{self, Source};
 use crate::stats::Traffic;
 use crate::tls::Session;
 
@@ -443,7 +443,8 @@ impl Setup {
     /// Begins to connect to the server of `seat`; false if that failed at once.
     fn try_seat(&mut self, seat: Seat, place: Place, desk: &mut Desk) -> bool {
         let endpoint = seat.endpoint;
-        match self.dial(endpoint, place, desk) {
+        let source = self.service.routing().source(endpoint.address, self.visitor.client);
+        match self.dial((endpoint, source), place, desk) {
             Ok((socket, until)) => {
                 self.state = State::Dialling { socket, target: Target::Server(seat), until };
                 true
@@ -457,7 +458,8 @@ impl Setup {
 
     fn fall_back(&mut self, place: Place, desk: &mut Desk) -> Step {
         let Some(fallback) = self.service.routing().fallback else { return self.refuse() };
-        match self.dial(fallback, place, desk) {
+        let source = self.service.routing().source_to_fallback();
+        match self.dial((fallback, source), place, desk) {
             Ok((socket, until)) => {
                 self.state = State::Dialling { socket, target: Target::Fallback, until };
                 Step::Pending
@@ -471,7 +473,7 @@ impl Setup {
 
     fn dial(
         &mut self,
-        to: Endpoint,
+        (to, source): (Endpoint, Source),
         place: Place,
         desk: &Desk,
     ) -> rustix::io::Result<(OwnedFd, Instant)> {
@@ -481,7 +483,7 @@ impl Setup {
         self.dial_until.get_or_insert(after_dials(desk.now, patience));
         let port = to.port.unwrap_or(self.port);
         let at = SocketAddr::new(to.address, port.get());
-        let socket = socket::connect(at, layer7.source_address, &layer7.tcp)?;
+        let socket = socket::connect(at, source, &layer7.tcp)?;
         let token = EventData::new_u64(place.key.pack(SERVER));
         epoll::add(&desk.poller, &socket, token, INTEREST)?;
         Ok((socket, after(desk.now, patience)))

@@ -17,6 +17,18 @@ fn mirror() -> SocketAddr {
     })
 }
 
+/// The same over HTTP. It keeps its connections for the next request.
+fn teller() -> SocketAddr {
+    serve(|mut stream| {
+        let peer = stream.peer_addr().unwrap().ip().to_string();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{peer}", peer.len());
+        let mut heard = [0; 4096];
+        while matches!(stream.read(&mut heard), Ok(1..))
+            && stream.write_all(answer.as_bytes()).is_ok()
+        {}
+    })
+}
+
 fn seen(bed: &Bed) -> IpAddr {
     let mut heard = String::new();
     bed.connect(104).read_to_string(&mut heard).unwrap();
@@ -57,15 +69,7 @@ fn requests_come_from_it_as_well_and_from_a_new_one_at_once() {
     let mut bed = Bed::new();
     let mut service = bed.service("viewer", "104");
     layer7(&mut service).mode = Mode::Http;
-    // It keeps its connections for the next request.
-    let at = serve(|mut stream| {
-        let peer = stream.peer_addr().unwrap().ip().to_string();
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{peer}", peer.len());
-        let mut heard = [0; 4096];
-        while matches!(stream.read(&mut heard), Ok(1..))
-            && stream.write_all(answer.as_bytes()).is_ok()
-        {}
-    });
+    let at = teller();
     for source in [own_address(), own_address()] {
         layer7(&mut service).source_address = Some(source);
         bed.put(&service, &[server("viewer", "a", at)]);
@@ -75,6 +79,48 @@ fn requests_come_from_it_as_well_and_from_a_new_one_at_once() {
             let mut heard = String::new();
             client.read_to_string(&mut heard).unwrap();
             assert!(heard.ends_with(&format!("\r\n{source}")), "{source}: {heard}");
+        }
+    }
+}
+
+#[test]
+fn real_servers_see_the_client_itself_and_the_fallback_does_not() {
+    let mut bed = Bed::new();
+    let mut service = bed.service("pacs", "104");
+    layer7(&mut service).transparent_source = true;
+    service.fallback = Some(endpoint(mirror()));
+    bed.put(&service, &[server("pacs", "a", mirror())]);
+    let seen_from = |client: [u8; 4]| {
+        let mut heard = String::new();
+        bed.connect_from(client).read_to_string(&mut heard).unwrap();
+        heard
+    };
+    assert_eq!(seen_from([127, 1, 1, 7]), "127.1.1.7");
+    assert_eq!(seen_from([127, 1, 1, 8]), "127.1.1.8");
+    bed.put(&service, &[]);
+    let bed = &bed;
+    let mut heard = String::new();
+    bed.connect_from([127, 1, 1, 7]).read_to_string(&mut heard).unwrap();
+    assert_ne!(heard, "127.1.1.7");
+}
+
+#[test]
+fn each_request_comes_from_its_own_client() {
+    let mut bed = Bed::new();
+    let mut service = bed.service("viewer", "104");
+    layer7(&mut service).mode = Mode::Http;
+    layer7(&mut service).transparent_source = true;
+    bed.put(&service, &[server("viewer", "a", teller())]);
+    let mut clients = [7, 8].map(|last| bed.connect_from([127, 1, 1, last]));
+    for _ in 0..3 {
+        for (client, own) in clients.iter_mut().zip(["127.1.1.7", "127.1.1.8"]) {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            let mut heard = Vec::new();
+            while !heard.ends_with(own.as_bytes()) {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                heard.push(byte[0]);
+            }
         }
     }
 }

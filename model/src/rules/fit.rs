@@ -71,6 +71,10 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
 
 /// Checks the source address by itself and against the fallback; real servers are checked against it.
 fn check_source(violations: &mut Violations, service: &VirtualService, layer7: &Layer7) {
+    if layer7.transparent_source && layer7.source_address.is_some() {
+        let what = "takes the client's address, and source_address another: leave one of them out";
+        violations.add("transparent_source", "EXCLUDES_SOURCE_ADDRESS", what);
+    }
     let Some(source) = layer7.source_address else { return };
     if let Some(fallback) = &service.fallback
         && fallback.address.is_ipv4() != source.is_ipv4()

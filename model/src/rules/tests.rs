@@ -395,6 +395,21 @@ fn the_source_address_reaches_all_that_is_connected_to() {
 }
 
 #[test]
+fn a_client_can_only_be_stood_for_in_its_own_family_and_by_nobody_else() {
+    let layer7 =
+        pb::Layer7 { transparent_source: true, source_address: "10.0.0.2".into(), ..Default::default() };
+    let both = wrong(Wire::Layer7(layer7), |_| {}).join(", ");
+    assert_eq!(both, "layer7.transparent_source EXCLUDES_SOURCE_ADDRESS");
+    let layer7 = pb::Layer7 { transparent_source: true, ..Default::default() };
+    let service = service("x", "10.0.0.1", &["104"], Wire::Layer7(layer7));
+    for (address, expected) in
+        [("10.0.0.9", ""), ("fd00::9", "real_servers[0].endpoint.address ADDRESS_FAMILY")]
+    {
+        assert_eq!(found(&service, &[server("a", address, 0)]).join(", "), expected, "{address}");
+    }
+}
+
+#[test]
 fn what_persistence_goes_by_must_be_there_to_see() {
     let with = |certificate: &str, key: pb::persistence::Key| {
         let certificate = certificate.to_owned();

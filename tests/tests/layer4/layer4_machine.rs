@@ -1,5 +1,6 @@
 //! What the agent does to the machine, what it finds there, and what it leaves alone.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use gantry_proto::v1 as pb;
@@ -15,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         layer4_machine_addresses_come_up_on_the_right_interface_and_go_with_the_service,
         layer4_machine_an_interface_may_be_named,
         layer4_machine_addresses_of_layer_7_services_are_brought_up_too,
+        layer4_machine_layer_7_comes_from_the_client_itself_and_answers_come_back,
         layer4_machine_an_address_of_somebody_else_is_never_removed,
         layer4_machine_neighbours_hear_at_once_where_an_address_is,
         layer4_machine_kernel_settings_are_made_and_told,
@@ -121,6 +123,43 @@ fn layer4_machine_addresses_of_layer_7_services_are_brought_up_too() {
         (rejection.agent.as_str(), rejection.reason.as_str(), rejection.field.as_str()),
         ("agent-l4", "NO_INTERFACE", "listener.address")
     );
+}
+
+fn layer4_machine_layer_7_comes_from_the_client_itself_and_answers_come_back() {
+    let stand = Stand::two_arm();
+    let lb1 = stand.node("lb1");
+    let _servers = stand.servers(["rs1"], &[2575]);
+    let rules = || ["-4", "-6"].map(|family| lb1.run("ip", &[family, "rule", "show"]).output());
+    for vip in [stand.vip(), stand.vip6()] {
+        let service = stand.serve(vip, layer7(), vec![real("rs1", vip)]);
+        let client = match vip {
+            IpAddr::V4(_) => "10.78.0.203",
+            IpAddr::V6(_) => "fd78::203",
+        };
+        let hidden = stand.connect_from(203, service.at()).unwrap();
+        service.update(&["layer7.transparent_source"], |service| {
+            let Some(Forwarding::Layer7(layer7)) = &mut service.forwarding else { panic!() };
+            layer7.transparent_source = true;
+        });
+        let mut seen = stand.connect_from(203, service.at()).unwrap();
+        let [hidden, shown] = [hidden.seen_as, seen.seen_as].map(|address| address.to_string());
+        assert!(hidden != client && shown == client, "{hidden}, then {shown}");
+        assert!(rules().iter().all(|rules| rules.contains("fwmark 0x47000000")), "{:?}", rules());
+        for _ in 0..20 {
+            seen.echoes().unwrap();
+        }
+
+        lb1.run("ip", &["-4", "rule", "delete", "priority", "1071"]).output();
+        lb1.run("nft", &["delete", "table", "inet", "gantry_l4"]).output();
+        stand.eventually("what was taken away is back", || {
+            let table = lb1.run("nft", &["list", "table", "inet", "gantry_l4"]).out;
+            let is_back = table.contains("socket transparent") && rules()[0].contains("0x47000000");
+            is_back.then_some(())
+        });
+        seen.echoes().unwrap();
+        drop(service);
+        assert!(rules().iter().all(|rules| !rules.contains("0x47000000")), "{:?}", rules());
+    }
 }
 
 fn layer4_machine_an_address_of_somebody_else_is_never_removed() {

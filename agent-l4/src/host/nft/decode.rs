@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use gantry_model::service::Protocol;
 use serde_json::Value;
 
-use super::skeleton::{self, IPV4, IPV6, TCP, UDP};
-use super::{Counter, Listed, NftError, PortKey};
+use super::skeleton::{self, IPV4, IPV6, RETURNING, TCP, UDP};
+use super::{Counter, Listed, NftError, PortKey, Rules};
 
 pub(super) fn listed(printed: &str) -> Result<Listed, NftError> {
     let printed: Value =
@@ -26,7 +26,9 @@ pub(super) fn listed(printed: &str) -> Result<Listed, NftError> {
             }
         }
     }
-    listed.whole &= maps_are(&mut maps) && chains_are(objects, !listed.rules.sources.is_empty());
+    let chains: Vec<_> = objects.iter().filter_map(|object| object.get("chain")).collect();
+    listed.rules.transparent = chains.iter().any(|chain| name(chain) == RETURNING);
+    listed.whole &= maps_are(&mut maps) && chains_are(&chains, objects, &listed.rules);
     listed.whole &= listed.counts_connections();
     Ok(listed)
 }
@@ -41,10 +43,9 @@ fn maps_are(names: &mut [&str]) -> bool {
 }
 
 /// Whether these are the table's chains and rules, by the comments of those.
-fn chains_are(objects: &[Value], translating: bool) -> bool {
-    let chains: Vec<_> = objects.iter().filter_map(|object| object.get("chain")).collect();
+fn chains_are(chains: &[&Value], objects: &[Value], of: &Rules) -> bool {
     let rules: Vec<_> = objects.iter().filter_map(|object| object.get("rule")).collect();
-    let expected = skeleton::chains(translating);
+    let expected = skeleton::chains(of);
     chains.len() == expected.len()
         && expected.iter().all(|chain| {
             let in_chain = rules.iter().filter(|rule| rule["chain"] == chain.name);

@@ -15,23 +15,19 @@ type Elements = BTreeMap<PortKey, Option<Value>>;
 /// Nothing, if there is nothing to do.
 pub(super) fn transaction(before: Option<&Rules>, after: &Rules) -> Option<Value> {
     let mut commands = Vec::new();
-    let (had, has) = (before.is_some_and(Rules::translates), after.translates());
-    match before {
-        None => {
-            commands.extend(anew());
-            commands.extend(skeleton::chains(has).iter().flat_map(skeleton::Chain::add));
-        }
-        Some(_) if had && !has => commands.extend(translating().delete()),
-        Some(_) => {}
+    let (had, has) = (before.map(skeleton::chains).unwrap_or_default(), skeleton::chains(after));
+    if before.is_none() {
+        commands.extend(anew());
     }
+    let goes = had.iter().filter(|chain| !has.contains(chain));
+    commands.extend(goes.flat_map(skeleton::Chain::delete));
     let nothing = Rules::default();
     let (old, new) = (elements(before.unwrap_or(&nothing)), elements(after));
     // What goes makes room for what comes.
     commands.extend(old.iter().filter_map(|(map, old)| delete(map, old, &new[map])));
     commands.extend(new.iter().filter_map(|(map, new)| add(map, new, &old[map])));
-    if before.is_some() && has && !had {
-        commands.extend(translating().add());
-    }
+    let comes = has.iter().filter(|chain| !had.contains(chain));
+    commands.extend(comes.flat_map(skeleton::Chain::add));
     (!commands.is_empty()).then(|| json!({"nftables": commands}))
 }
 
@@ -41,10 +37,6 @@ fn anew() -> Vec<Value> {
     // A table that is not there cannot be deleted: first make sure that it is.
     let table = [json!({"add": table}), json!({"delete": table}), json!({"add": table})];
     table.into_iter().chain(skeleton::maps().iter().map(skeleton::Map::add)).collect()
-}
-
-fn translating() -> skeleton::Chain {
-    skeleton::chains(true).pop().expect("the chain that translates is the last")
 }
 
 /// The elements of all maps.
@@ -107,11 +99,5 @@ fn names(key: &PortKey) -> Names {
     match key.address {
         IpAddr::V4(_) => IPV4,
         IpAddr::V6(_) => IPV6,
-    }
-}
-
-impl Rules {
-    fn translates(&self) -> bool {
-        !self.sources.is_empty()
     }
 }

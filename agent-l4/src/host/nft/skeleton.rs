@@ -2,7 +2,10 @@
 //!
 //! Every rule has a comment, by which it is known again. A rule that is changed gets another.
 
+use gantry_model::mark;
 use serde_json::{Value, json};
+
+use super::Rules;
 
 /// A map or set of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,7 @@ pub(super) struct Map {
 pub(super) struct Chain {
     pub(super) name: &'static str,
     kind: &'static str,
+    hook: &'static str,
     priority: i32,
     pub(super) rules: Vec<(String, Value)>,
 }
@@ -62,8 +66,26 @@ pub(super) fn maps() -> Vec<Map> {
     [of(IPV4, "ipv4_addr", "ipv4_addr"), of(IPV6, "ipv6_addr", "ipv6_addr")].concat()
 }
 
-pub(super) fn chains(translating: bool) -> Vec<Chain> {
-    if translating { vec![prerouting(), postrouting()] } else { vec![prerouting()] }
+/// The chains that the table has to do this.
+pub(super) fn chains(rules: &Rules) -> Vec<Chain> {
+    let translating = (!rules.sources.is_empty()).then(postrouting);
+    let transparent = rules.transparent.then(returning);
+    [prerouting()].into_iter().chain(translating).chain(transparent).collect()
+}
+
+/// The chain that is there for [`Rules::transparent`].
+pub(super) const RETURNING: &str = "returning";
+
+/// What comes back to a socket with an address that is not this machine's gets a mark, by which it is
+/// routed to this machine all the same.
+fn returning() -> Chain {
+    let mark = json!([
+        {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": TCP}},
+        {"match": {"op": "==", "left": {"socket": {"key": "transparent"}}, "right": 1}},
+        {"mangle": {"key": {"meta": {"key": "mark"}}, "value": mark::RETURNING}},
+    ]);
+    let rules = vec![("mark what comes back to transparent sockets".to_owned(), mark)];
+    Chain { name: RETURNING, kind: "filter", hook: "prerouting", priority: MANGLE, rules }
 }
 
 fn prerouting() -> Chain {
@@ -90,7 +112,8 @@ fn prerouting() -> Chain {
         rules.push((format!("count connections by {}", names.opened), opened));
         rules.push((format!("mark by {}", names.marks), mark));
     }
-    Chain { name: "prerouting", kind: "filter", priority: MANGLE, rules }
+    let name = "prerouting";
+    Chain { name, kind: "filter", hook: name, priority: MANGLE, rules }
 }
 
 /// By where the client wanted to go, which IPVS has left in the tracked connection. One rule for
@@ -112,7 +135,8 @@ fn postrouting() -> Chain {
             rules.push((format!("translate {protocol} by {}", names.sources), translate));
         }
     }
-    Chain { name: "postrouting", kind: "nat", priority: SRCNAT, rules }
+    let name = "postrouting";
+    Chain { name, kind: "nat", hook: name, priority: SRCNAT, rules }
 }
 
 impl Map {
@@ -141,7 +165,7 @@ impl Chain {
             "table": TABLE,
             "name": self.name,
             "type": self.kind,
-            "hook": self.name,
+            "hook": self.hook,
             "prio": self.priority,
             "policy": "accept",
         }}});
@@ -167,7 +191,7 @@ impl Chain {
     pub(super) fn is_listed_as(&self, chain: &Value) -> bool {
         chain["name"] == self.name
             && chain["type"] == self.kind
-            && chain["hook"] == self.name
+            && chain["hook"] == self.hook
             && chain["prio"] == self.priority
             && chain["policy"] == "accept"
     }

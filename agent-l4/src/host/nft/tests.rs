@@ -204,6 +204,23 @@ fn connections_are_tracked_only_while_sources_are_translated() {
     assert!(commands(None, &one).contains(&"add chain postrouting".to_owned()));
 }
 
+#[test]
+fn what_comes_back_is_marked_only_while_somebody_is_transparent() {
+    let plain = marks(&[]);
+    let transparent = Rules { transparent: true, ..plain.clone() };
+    let rule = "add rule mark what comes back to transparent sockets";
+    assert_eq!(commands(Some(&plain), &transparent), ["add chain returning", rule]);
+    assert_eq!(
+        commands(Some(&transparent), &plain),
+        ["flush chain returning", "delete chain returning"]
+    );
+    assert!(commands(None, &transparent).ends_with(&["add chain returning".into(), rule.into()]));
+    let both = translated(transparent.clone(), "10.13.1.98");
+    let left = commands(Some(&both), &transparent);
+    assert!(left.contains(&"delete chain postrouting".to_owned()));
+    assert!(!left.iter().any(|command| command.contains("returning")), "{left:?}");
+}
+
 /// As nft 1.0.6 lists it.
 const RULESET: &str = "\
 table inet gantry_l4 {
