@@ -237,9 +237,9 @@ impl Route {
             };
             let led = match refusal(&found) {
                 Some(_) => false,
-                None => found?.iter().try_fold(false, |local, route| {
-                    Ok(local | decode::is_local(route)?)
-                })?,
+                None => found?
+                    .iter()
+                    .try_fold(false, |local, route| Ok(local | decode::is_local(route)?))?,
             };
             if !led || !rules.iter().any(is_own) {
                 return Ok(false);

@@ -46,6 +46,7 @@ fn much() -> Rules {
             (key("10.12.1.100", Udp, 104, 110), "10.12.1.99".parse().unwrap()),
             (key("fd12::100", Tcp, 104, 104), "fd12::99".parse().unwrap()),
         ]),
+        transparent: true,
     }
 }
 
@@ -61,6 +62,7 @@ fn less() -> Rules {
             key("10.12.1.100", Tcp, 104, 104),
             "10.12.1.98".parse().unwrap(),
         )]),
+        transparent: false,
     }
 }
 

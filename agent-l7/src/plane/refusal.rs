@@ -61,7 +61,9 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
 /// Connections cannot come from the addresses of clients.
 pub(super) fn cannot_be_transparent(error: Errno) -> Refusal {
     let message = match error {
-        Errno::PERM => "grant agent-l7 CAP_NET_RAW (deploy/README.md says how), or leave this out".to_owned(),
+        Errno::PERM => {
+            "grant agent-l7 CAP_NET_RAW (deploy/README.md says how), or leave this out".to_owned()
+        }
         _ => format!("the kernel refuses: {error}; leave this out"),
     };
     refusal("PERMISSION_DENIED", "layer7.transparent_source", &message)

@@ -396,8 +396,11 @@ fn the_source_address_reaches_all_that_is_connected_to() {
 
 #[test]
 fn a_client_can_only_be_stood_for_in_its_own_family_and_by_nobody_else() {
-    let layer7 =
-        pb::Layer7 { transparent_source: true, source_address: "10.0.0.2".into(), ..Default::default() };
+    let layer7 = pb::Layer7 {
+        transparent_source: true,
+        source_address: "10.0.0.2".into(),
+        ..Default::default()
+    };
     let both = wrong(Wire::Layer7(layer7), |_| {}).join(", ");
     assert_eq!(both, "layer7.transparent_source EXCLUDES_SOURCE_ADDRESS");
     let layer7 = pb::Layer7 { transparent_source: true, ..Default::default() };

@@ -53,6 +53,7 @@ fn the_table_is_read() {
                     (syslog, 0x4700_0002),
                 ]),
                 sources: BTreeMap::from([(one, "10.13.1.99".parse().unwrap())]),
+                transparent: false,
             },
             counters: BTreeMap::from([
                 (one, counter(100, 6000)),
@@ -123,13 +124,13 @@ fn a_table_is_made_from_nothing_in_place_of_another() {
             "add map marks6",
             "add set opened6",
             "add map sources6",
+            "add element marks4 [[{\"concat\":[\"10.12.1.100\",6,80]},7]]",
+            "add element opened4 [{\"concat\":[\"10.12.1.100\",6,80]}]",
             "add chain prerouting",
             "add rule count connections by opened4",
             "add rule mark by marks4",
             "add rule count connections by opened6",
             "add rule mark by marks6",
-            "add element marks4 [[{\"concat\":[\"10.12.1.100\",6,80]},7]]",
-            "add element opened4 [{\"concat\":[\"10.12.1.100\",6,80]}]",
         ]
     );
 }
