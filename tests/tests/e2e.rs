@@ -1,6 +1,7 @@
 //! End to end: the real binaries, real archives and real clients.
 //!
 //! Names say what is shown: `api_*` what an operator's call does, `agent_*` how an appliance behaves,
+//! `crowd_*` how many clients the proxy holds,
 //! `durability_*` what the controller's disk keeps, `failover_*` what survives the death of a process,
 //! `http_*` what clients of HTTP see, `identity_*` how certificates change while all goes on, `opening_*` who serves a client by what it says first, `page_*` what the System Overview page
 //! shows, `protocol_*` what a medical protocol sees, `proxy_*` what other proxies do, `tls_*` what
@@ -46,6 +47,8 @@ mod api_identity;
 mod api_plan;
 #[path = "e2e/api_python.rs"]
 mod api_python;
+#[path = "e2e/crowd_layer7.rs"]
+mod crowd_layer7;
 #[path = "e2e/durability_backup.rs"]
 mod durability_backup;
 #[path = "e2e/durability_disk.rs"]

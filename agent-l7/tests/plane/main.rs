@@ -13,6 +13,7 @@ mod http;
 mod limits;
 mod opening;
 mod relay;
+mod robust;
 mod setup;
 mod slow;
 mod source;
