@@ -53,7 +53,7 @@ impl Pass {
         now: Instant,
     ) -> Result<Self, Limited> {
         let client = counted(client);
-        let mut shard = service.clients.shard(client).lock();
+        let mut shard = service.clients().shard(client).lock();
         shard.sweep(|one| one.open == 0 && one.rested <= now);
         shard.entry(&client, || Client { open: 0, rested: now }).admit(limits, now)?;
         Ok(Self { service: Arc::clone(service), client })
@@ -62,7 +62,7 @@ impl Pass {
     /// Counts a connection that another process has let in.
     pub(crate) fn reissue(service: &Arc<Service>, client: IpAddr, now: Instant) -> Self {
         let client = counted(client);
-        let mut shard = service.clients.shard(client).lock();
+        let mut shard = service.clients().shard(client).lock();
         shard.entry(&client, || Client { open: 0, rested: now }).open += 1;
         Self { service: Arc::clone(service), client }
     }
@@ -99,7 +99,8 @@ impl Client {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some(client) = self.service.clients.shard(self.client).lock().get_mut(&self.client) {
+        if let Some(client) = self.service.clients().shard(self.client).lock().get_mut(&self.client)
+        {
             client.open -= 1;
         }
     }

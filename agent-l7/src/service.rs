@@ -9,8 +9,8 @@
 //! dropped under either.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -46,7 +46,8 @@ pub(crate) struct Service {
     pub(crate) trouble: Trouble,
     routing: ArcSwap<Routing>,
     closed: AtomicBool,
-    pub(crate) clients: Clients,
+    /// Made with the first client that is counted: few services limit them.
+    clients: OnceLock<Box<Clients>>,
     queue: Queue,
     /// Where the round stands: the pass of the server chosen last.
     round: AtomicU64,
@@ -113,7 +114,7 @@ impl Service {
             trouble: Trouble::default(),
             routing: ArcSwap::from_pointee(routing),
             closed: AtomicBool::new(false),
-            clients: Clients::default(),
+            clients: OnceLock::new(),
             queue: Queue::default(),
             round: AtomicU64::new(0),
             workers,
@@ -122,6 +123,11 @@ impl Service {
 
     pub(crate) fn routing(&self) -> Arc<Routing> {
         self.routing.load_full()
+    }
+
+    /// Those whose connections are counted.
+    pub(crate) fn clients(&self) -> &Clients {
+        self.clients.get_or_init(Box::default)
     }
 
     pub(crate) fn route(&self, routing: Routing) {

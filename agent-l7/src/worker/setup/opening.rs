@@ -1,6 +1,7 @@
 //! What a client begins with, looked at before a server is chosen, and left for that server to read.
 
 use gantry_model::http;
+use gantry_model::service::Mode;
 use rustix::event::epoll::EventFlags;
 use tracing::debug;
 
@@ -12,7 +13,6 @@ use crate::sticky::Identity;
 use crate::worker::Desk;
 
 use super::{GREETING, Setup, State, Step, after, peek};
-use gantry_model::service::Mode;
 
 impl Setup {
     /// It is known who the client is: counts it, and hears what it wants.
