@@ -10,6 +10,7 @@ mod exchange;
 mod failure;
 mod http;
 mod link;
+mod mllp;
 mod reply;
 mod tcp;
 mod tls;
@@ -23,6 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_medical::hl7::HeaderError;
 use gantry_model::check::Probe;
 use gantry_model::name::ServerName;
 use gantry_model::service::ProxyVersion;
@@ -78,8 +80,8 @@ pub struct OwnFault(String);
 /// Why a probe cannot be run by this daemon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    #[error("HL7 checks over MLLP are not supported yet: use a TCP connect or an exchange")]
-    Mllp,
+    #[error("not a message that could be acknowledged: {0}")]
+    Message(#[from] HeaderError),
     #[error("not a request that can be sent: {0}")]
     Request(String),
 }
@@ -124,7 +126,7 @@ impl Network {
 /// Whether [`run`] can make this check; an agent rejects a service whose check it cannot make.
 pub fn supported(probe: &Probe) -> Result<(), Unsupported> {
     match probe {
-        Probe::Mllp(_) => Err(Unsupported::Mllp),
+        Probe::Mllp(message) => Ok(mllp::supported(message)?),
         Probe::Http(ask) => http::supported(ask),
         Probe::None | Probe::TcpConnect | Probe::Exchange(_) | Probe::DicomEcho(_) => Ok(()),
     }
@@ -178,7 +180,7 @@ async fn ask(probe: &Probe, link: &mut Link) -> Outcome {
         Probe::Exchange(exchange) => exchange::ask(exchange, link).await,
         Probe::Http(request) => http::ask(request, link).await,
         Probe::DicomEcho(echo) => dicom::ask(echo, link).await,
-        Probe::Mllp(_) => Err(Failure::Own(Unsupported::Mllp.to_string())),
+        Probe::Mllp(message) => mllp::ask(message, link).await,
         Probe::None => Ok("not checked".to_owned()),
     }
 }
@@ -222,8 +224,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_asked_is_refused_beforehand() {
-        let mllp = Mllp { message: String::new(), expect_codes: vec![], tls: false };
-        assert_eq!(supported(&Probe::Mllp(mllp)), Err(Unsupported::Mllp));
+        let mllp = Mllp { message: "MSH|^~\\&|A".into(), expect_codes: vec![], tls: false };
+        let refused = supported(&Probe::Mllp(mllp)).unwrap_err().to_string();
+        assert!(refused.starts_with("not a message that could be acknowledged"), "{refused}");
         let mut request = Http {
             method: "GET".into(),
             path: "/".into(),

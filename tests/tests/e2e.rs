@@ -73,6 +73,8 @@ mod page_login;
 mod page_overview;
 #[path = "e2e/protocol_dicom.rs"]
 mod protocol_dicom;
+#[path = "e2e/protocol_mllp.rs"]
+mod protocol_mllp;
 #[path = "e2e/proxy_header.rs"]
 mod proxy_header;
 #[path = "e2e/tls_layer7.rs"]

@@ -53,8 +53,10 @@ const BUF: &str = "@bufbuild/buf@1.75.0";
 /// Drives the browser; it brings none of its own.
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 
-/// What a gRPC client in Python is generated with, and reads errors with; and WebSocket on both sides.
-const PYTHON: [&str; 3] = ["grpcio-tools==1.85.1", "grpcio-status==1.85.1", "websockets==17.4"];
+/// What a gRPC client in Python is generated with, and reads errors with; WebSocket on both sides; an
+/// engine of HL7.
+const PYTHON: [&str; 4] =
+    ["grpcio-tools==1.85.1", "grpcio-status==1.85.1", "websockets==17.4", "hl7==0.4.5"];
 
 /// Installs the packages that are missing; says which, when this is not root.
 pub(crate) fn install_packages() -> anyhow::Result<()> {
