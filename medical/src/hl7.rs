@@ -179,7 +179,8 @@ mod tests {
 
     use super::*;
 
-    const ADT: &[u8] = b"MSH|^~\\&|RIS^sub|WARD 3|PACS|RAD|20261127||ADT^A01^ADT_A01|4711|P|2.5|||AL|NE\r\
+    const ADT: &[u8] =
+        b"MSH|^~\\&|RIS^sub|WARD 3|PACS|RAD|20261127||ADT^A01^ADT_A01|4711|P|2.5|||AL|NE\r\
         EVN|A01\rPID|1||no business of anybody here\r";
 
     #[test]

@@ -56,7 +56,9 @@ pub(super) async fn ask(mllp: &Mllp, link: &mut Link) -> Outcome {
 /// What the answer says of the message; none if it is of another one.
 fn judge(mllp: &Mllp, answer: &[u8], id: &[u8]) -> Result<Option<Outcome>, Failure> {
     let Some(acknowledgement) = Acknowledgement::read(answer) else {
-        return Err("the answer is no acknowledgement: it has no segment MSA with a known code".into());
+        return Err(
+            "the answer is no acknowledgement: it has no segment MSA with a known code".into()
+        );
     };
     if acknowledgement.control_id != id {
         return Ok(None);
@@ -111,9 +113,8 @@ mod tests {
         let own = "MSH|^~\\&|A|B|C|D|{time}||ADT^A08|X{id}|P|2.3\nPID|1||TEST\r\n\nPV1|1";
         let sent = message(&of(own, &[]), now);
         let id = format!("{:x}", now.as_nanosecond());
-        let expected = format!(
-            "MSH|^~\\&|A|B|C|D|20261127063000||ADT^A08|XG{id}|P|2.3\rPID|1||TEST\rPV1|1\r"
-        );
+        let expected =
+            format!("MSH|^~\\&|A|B|C|D|20261127063000||ADT^A08|XG{id}|P|2.3\rPID|1||TEST\rPV1|1\r");
         assert_eq!(sent, expected);
         let query = message(&of("", &[]), now);
         let header = Header::read(query.as_bytes()).unwrap();
@@ -142,7 +143,8 @@ mod tests {
                 let id = Header::read(&message).unwrap().control_id;
                 let id = str::from_utf8(id).unwrap();
                 for answer in answers {
-                    let answer = format!("MSH|^~\\&|||||||ACK|1|P|2.4\r{}\r", answer.replace("ID", id));
+                    let answer =
+                        format!("MSH|^~\\&|||||||ACK|1|P|2.4\r{}\r", answer.replace("ID", id));
                     let _ = stream.write_all(&mllp::frame(answer.as_bytes())).await;
                 }
             }

@@ -80,7 +80,10 @@ mod tests {
             (LocalLimitExceeded, "2/3/2", true),
         ] {
             let reject = Reject::new(reason);
-            assert_eq!((reject.to_string().as_str(), reject.is_transient()), (numbers, is_transient));
+            assert_eq!(
+                (reject.to_string().as_str(), reject.is_transient()),
+                (numbers, is_transient)
+            );
             assert_eq!(Reject::read(&reject.write()), Some(reject));
         }
         assert_eq!(Reject::read(&[3, 0, 0, 0, 0, 4, 0, 1, 1]), None);

@@ -57,10 +57,19 @@ enum Place {
     #[default]
     Header,
     /// In a unit that is not of data, with so many bytes to go.
-    Body { kind: Kind, left: u32 },
+    Body {
+        kind: Kind,
+        left: u32,
+    },
     /// In the header of a presentation data value; `unit`: bytes to go in its unit.
-    ValueHeader { unit: u32 },
-    Value { unit: u32, left: u32, fragment: Fragment },
+    ValueHeader {
+        unit: u32,
+    },
+    Value {
+        unit: u32,
+        left: u32,
+        fragment: Fragment,
+    },
     Lost,
 }
 
@@ -154,7 +163,7 @@ impl Watcher {
         };
         self.begun.clear();
         // Its length is of all that follows it: the context, the control header, the fragment.
-        let unit = unit.checked_sub(VALUE_HEADER as u32)?;
+        let unit = unit.checked_sub(u32::try_from(VALUE_HEADER).ok()?)?;
         let left = u32::from_be_bytes([a, b, c, d]).checked_sub(2)?;
         if left > unit {
             return None;

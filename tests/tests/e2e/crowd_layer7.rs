@@ -97,7 +97,8 @@ async fn crowd_of_ten_thousand_is_held_and_each_is_answered() {
     active(&site, SERVED.try_into().unwrap()).await;
     let each = agent.resident_bytes().saturating_sub(before) / SERVED as u64;
     assert!(each < 2048, "{each} bytes for each");
-    let waiting = tokio::spawn(crowd(listen, WAITING, WAITING));
+    let mut waiting = JoinSet::new();
+    waiting.spawn(crowd(listen, WAITING, WAITING));
     active(&site, (SERVED + WAITING).try_into().unwrap()).await;
     eventually("those who came last wait", async || {
         let queue = site.status("web").await.queue?;
@@ -108,7 +109,7 @@ async fn crowd_of_ten_thousand_is_held_and_each_is_answered() {
         client.echoes().await.unwrap();
     }
     drop(clients.split_off(SERVED - WAITING));
-    for client in &mut waiting.await.unwrap() {
+    for client in waiting.join_all().await.iter_mut().flatten() {
         client.echoes().await.unwrap();
     }
     drop(clients);

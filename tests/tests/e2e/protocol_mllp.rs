@@ -57,9 +57,8 @@ async fn protocol_mllp_check_reads_the_acknowledgement_and_a_frozen_engine_is_fo
         &site.folder("web"),
     );
     listens(plain).await;
-    let servers = || {
-        vec![server("willing", willing), server("unwilling", unwilling), server("plain", plain)]
-    };
+    let servers =
+        || vec![server("willing", willing), server("unwilling", unwilling), server("plain", plain)];
     let own = "MSH|^~\\&|GANTRY|CHECK|ENGINE|SITE|{time}||ADT^A08|{id}|P|2.5\nPID|1||TEST";
     site.create("own", checked(site.block.socket(10, 2575), own), servers()).await;
     site.create("query", checked(site.block.socket(11, 2575), ""), servers()).await;

@@ -1,10 +1,10 @@
-//! Which crate may depend on which: proto, model, runtime, then the binaries, and never back.
+//! Which crate may depend on which: medical, proto, model, runtime, then the binaries, and never back.
 
 use super::Finding;
 use crate::workspace::Package;
 
 /// The workspace's own libraries, from the ground up. Each may use those before it.
-const LAYERS: [&str; 3] = ["gantry-proto", "gantry-model", "gantry-runtime"];
+const LAYERS: [&str; 4] = ["gantry-medical", "gantry-proto", "gantry-model", "gantry-runtime"];
 
 /// All that the model may be linked with: no input or output, no tasks, no clock of its own.
 /// (jiff is there for points in time; the clock is in the runtime.)

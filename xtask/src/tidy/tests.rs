@@ -29,6 +29,8 @@ fn layers_point_one_way() {
         package("gantry-model", &[("gantry-proto", None), ("proptest", Some("dev"))]),
         package("gantry-runtime", &[("gantry-model", None), ("tokio", None)]),
         package("gantry-controller", &[("gantry-runtime", None), ("gantry-model", None)]),
+        package("gantry-medical", &[("thiserror", None)]),
+        package("gantry-healthd", &[("gantry-medical", None)]),
     ];
     assert_eq!(layers::check(&good), []);
     let bad = [

@@ -104,7 +104,12 @@ fn what_makes_no_sense_is_told_once() {
         unit(4, &value(COMMAND | LAST, &element(0, 1, &[0]))),
     ] {
         let more = [&stream[..], &unit(5, &[0; 4])].concat();
-        assert_eq!(look(&more, 5), [Seen::Lost], "{}", stream[..12.min(stream.len())].escape_ascii());
+        assert_eq!(
+            look(&more, 5),
+            [Seen::Lost],
+            "{}",
+            stream[..12.min(stream.len())].escape_ascii()
+        );
     }
 }
 
