@@ -24,7 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_medical::hl7::HeaderError;
+use gantry_medical::hl7::Malformed;
 use gantry_model::check::Probe;
 use gantry_model::name::ServerName;
 use gantry_model::service::ProxyVersion;
@@ -81,7 +81,7 @@ pub struct OwnFault(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
     #[error("not a message that could be acknowledged: {0}")]
-    Message(#[from] HeaderError),
+    Message(#[from] Malformed),
     #[error("not a request that can be sent: {0}")]
     Request(String),
 }

@@ -1,9 +1,13 @@
-//! What the proxy and the health checks know of the protocols of hospitals: where a message ends, who sends
-//! it, and to whom. No I/O, no clock, and nothing of a patient.
+//! What Gantry knows of the two protocols of hospitals on the wire: DICOM's upper layer, and HL7
+//! version 2 in MLLP.
 //!
-//! [`mllp`] frames messages of HL7 v2, [`hl7`] reads their first segment, [`dicom`] the messages by which
-//! two DICOM nodes come to an association.
+//! Bytes come in as slices, of any size, and what they mean goes out; nothing here does I/O, awaits
+//! or reads a clock. No patient data is looked at: of HL7 the header and the acknowledgement, of
+//! DICOM the association and the command sets, and all else is passed over by its length. Every
+//! reader takes time in proportion to the bytes, whatever they are.
 
 pub mod dicom;
 pub mod hl7;
 pub mod mllp;
+
+mod scan;

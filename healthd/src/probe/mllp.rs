@@ -4,8 +4,8 @@
 //! for the repetition of another. Without one it is a query for the receiver's clock, which has no patient in it;
 //! then any acknowledgement will do, a refusal too, since somebody read it.
 
-use gantry_medical::hl7::{Acknowledgement, Header, HeaderError};
-use gantry_medical::mllp::{self, Decoder};
+use gantry_medical::hl7::{Acknowledgement, Header, Malformed};
+use gantry_medical::mllp::{Decoder, Frame};
 use gantry_model::check::Mllp;
 use gantry_runtime::clock;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ const GOOD: [&str; 2] = ["AA", "CA"];
 const QUERY: &str = "MSH|^~\\&|GANTRY|HEALTHD|||{time}||NMQ^N01|{id}|P|2.4\rNCK|{time}\r";
 
 /// Whether the message could be acknowledged: by its control id.
-pub(super) fn supported(mllp: &Mllp) -> Result<(), HeaderError> {
+pub(super) fn supported(mllp: &Mllp) -> Result<(), Malformed> {
     Header::read(message(mllp, Timestamp::UNIX_EPOCH).as_bytes()).map(drop)
 }
 
@@ -31,7 +31,9 @@ pub(super) async fn ask(mllp: &Mllp, link: &mut Link) -> Outcome {
     link.begin("sending the message");
     let message = message(mllp, clock::wall());
     let own = Header::read(message.as_bytes()).map_err(|error| Failure::Own(error.to_string()))?;
-    link.send(&mllp::frame(message.as_bytes())).await?;
+    let frame = Frame::new(message.as_bytes());
+    let frame = frame.ok_or_else(|| Failure::Own("a message ends before its end".to_owned()))?;
+    link.send(frame.as_bytes()).await?;
     link.begin("waiting for the acknowledgement");
     let mut decoder = Decoder::new(LIMIT);
     let mut buffer = [0; 4096];
@@ -41,12 +43,8 @@ pub(super) async fn ask(mllp: &Mllp, link: &mut Link) -> Outcome {
             0 => return Err(without_answer(&decoder).into()),
             read => &buffer[..read],
         };
-        while !bytes.is_empty() {
-            let (taken, answer) = decoder.read(bytes).map_err(|error| error.to_string())?;
-            bytes = &bytes[taken..];
-            if let Some(answer) = answer
-                && let Some(outcome) = judge(mllp, &answer, own.control_id)?
-            {
+        while let Some(answer) = decoder.read(&mut bytes).map_err(|error| error.to_string())? {
+            if let Some(outcome) = judge(mllp, &own, answer.message()) {
                 return outcome;
             }
         }
@@ -54,14 +52,15 @@ pub(super) async fn ask(mllp: &Mllp, link: &mut Link) -> Outcome {
 }
 
 /// What the answer says of the message; none if it is of another one.
-fn judge(mllp: &Mllp, answer: &[u8], id: &[u8]) -> Result<Option<Outcome>, Failure> {
-    let Some(acknowledgement) = Acknowledgement::read(answer) else {
-        return Err(
-            "the answer is no acknowledgement: it has no segment MSA with a known code".into()
-        );
+fn judge(mllp: &Mllp, own: &Header<'_>, answer: &[u8]) -> Option<Outcome> {
+    let acknowledgement = match Acknowledgement::read(answer) {
+        Ok(acknowledgement) => acknowledgement,
+        Err(error) => {
+            return Some(Err(format!("the answer is no acknowledgement: {error}").into()));
+        }
     };
-    if acknowledgement.control_id != id {
-        return Ok(None);
+    if !acknowledgement.answers(own) {
+        return None;
     }
     let code = acknowledgement.code.as_str();
     let expected = mllp.expect_codes.iter().map(String::as_str);
@@ -71,14 +70,14 @@ fn judge(mllp: &Mllp, answer: &[u8], id: &[u8]) -> Result<Option<Outcome>, Failu
         (false, _) => expected.clone().any(|good| good == code),
     };
     let told = format!("acknowledged with {code}");
-    Ok(Some(if is_good { Ok(told) } else { Err(told.into()) }))
+    Some(if is_good { Ok(told) } else { Err(told.into()) })
 }
 
 fn without_answer(decoder: &Decoder) -> &'static str {
-    match (decoder.is_within(), decoder.passed_over()) {
-        (true, _) => "connection closed in the middle of an acknowledgement",
-        (false, 0) => "connection closed without an acknowledgement",
-        (false, _) => "connection closed without the acknowledgement of this message",
+    match (decoder.is_between_frames(), decoder.skipped()) {
+        (false, _) => "connection closed in the middle of an acknowledgement",
+        (true, 0) => "connection closed without an acknowledgement",
+        (true, _) => "connection closed without the acknowledgement of this message",
     }
 }
 
@@ -118,7 +117,10 @@ mod tests {
         assert_eq!(sent, expected);
         let query = message(&of("", &[]), now);
         let header = Header::read(query.as_bytes()).unwrap();
-        assert_eq!(header.message_type, (&b"NMQ"[..], &b"N01"[..]));
+        assert_eq!(
+            (header.message_type.code, header.message_type.trigger),
+            (&b"NMQ"[..], &b"N01"[..])
+        );
         assert!(header.control_id.len() <= 20 && !query.contains('{'), "{query}");
     }
 
@@ -127,8 +129,8 @@ mod tests {
         for (message, supported_so) in [
             ("", Ok(())),
             ("MSH|^~\\&|A|B|C|D|{time}||ADT^A08|4711|P|2.3", Ok(())),
-            ("MSH|^~\\&|A|B|C|D|{time}||ADT^A08||P|2.3", Err(HeaderError::ControlId)),
-            ("MSH", Err(HeaderError::Separator)),
+            ("MSH|^~\\&|A|B|C|D|{time}||ADT^A08||P|2.3", Err(Malformed::NoControlId)),
+            ("MSH", Err(Malformed::FieldSeparator)),
         ] {
             assert_eq!(supported(&of(message, &[])), supported_so, "{message}");
         }
@@ -139,13 +141,14 @@ mod tests {
         serve(move |mut stream| async move {
             let (mut decoder, mut buffer) = (Decoder::new(LIMIT), [0; 4096]);
             while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                let Ok((_, Some(message))) = decoder.read(&buffer[..read]) else { continue };
-                let id = Header::read(&message).unwrap().control_id;
+                let Ok(Some(frame)) = decoder.read(&mut &buffer[..read]) else { continue };
+                let id = Header::read(frame.message()).unwrap().control_id;
                 let id = str::from_utf8(id).unwrap();
                 for answer in answers {
                     let answer =
                         format!("MSH|^~\\&|||||||ACK|1|P|2.4\r{}\r", answer.replace("ID", id));
-                    let _ = stream.write_all(&mllp::frame(answer.as_bytes())).await;
+                    let frame = Frame::new(answer.as_bytes()).unwrap();
+                    let _ = stream.write_all(frame.as_bytes()).await;
                 }
             }
         })
@@ -173,7 +176,7 @@ mod tests {
         }
         let server = engine(&["PID|not an acknowledgement"]).await;
         let result = check(&Probe::Mllp(of(own, &[])), server.address, LONG).await;
-        let cause = "the answer is no acknowledgement: it has no segment MSA with a known code";
+        let cause = "the answer is no acknowledgement: the message has no segment MSA";
         assert_failed(&result, Layer::Application, cause);
     }
 

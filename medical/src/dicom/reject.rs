@@ -1,67 +1,132 @@
-//! A-ASSOCIATE-RJ: an association that does not come about (PS3.8, section 9.3.4, table 9-21).
+//! The rejection of an association: A-ASSOCIATE-RJ (PS3.8, 9.3.4, table 9-21).
 
-/// Why an association is refused, by whom, and whether it may be asked for again.
+use std::fmt;
+
+use super::item::{Item, Malformed};
+use super::pdu::{Kind, body, short};
+
+/// Why there is no association.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reject {
-    result: u8,
-    source: u8,
-    reason: u8,
+    pub result: RejectResult,
+    pub reason: RejectReason,
 }
 
-/// The reasons that a proxy has.
+/// Whether it is worth while to ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectResult {
+    /// 1, rejected-permanent
+    Permanent,
+    /// 2, rejected-transient
+    Transient,
+}
+
+/// Source and reason, which belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectReason {
-    /// The application entity that is asked for is not known here.
-    CalledNotRecognized,
-    /// Who asks is not known here.
-    CallingNotRecognized,
-    /// Nobody is there to serve it, for now.
-    TemporaryCongestion,
-    /// There are as many associations as there may be.
-    LocalLimitExceeded,
-    /// It cannot be read.
+    /// Source 1, the service user; reason 1, no-reason-given.
+    NoReasonGiven,
+    /// Source 1; reason 2.
+    ApplicationContextNameNotSupported,
+    /// Source 1; reason 3.
+    CallingAeTitleNotRecognized,
+    /// Source 1; reason 7.
+    CalledAeTitleNotRecognized,
+    /// Source 2, the service provider (ACSE related function); reason 1, no-reason-given.
+    ProviderGivesNoReason,
+    /// Source 2; reason 2.
     ProtocolVersionNotSupported,
+    /// Source 3, the service provider (presentation related function); reason 1.
+    TemporaryCongestion,
+    /// Source 3; reason 2.
+    LocalLimitExceeded,
+    /// What is not in the table, or reserved there.
+    Reserved { source: u8, reason: u8 },
 }
-
-const PERMANENT: u8 = 1;
-const TRANSIENT: u8 = 2;
-/// The sources: the service user, and its provider's two layers.
-const USER: u8 = 1;
-const ACSE: u8 = 2;
-const PRESENTATION: u8 = 3;
 
 impl Reject {
-    pub fn new(reason: RejectReason) -> Self {
-        let (result, source, reason) = match reason {
-            RejectReason::CallingNotRecognized => (PERMANENT, USER, 3),
-            RejectReason::CalledNotRecognized => (PERMANENT, USER, 7),
-            RejectReason::ProtocolVersionNotSupported => (PERMANENT, ACSE, 2),
-            RejectReason::TemporaryCongestion => (TRANSIENT, PRESENTATION, 1),
-            RejectReason::LocalLimitExceeded => (TRANSIENT, PRESENTATION, 2),
+    pub fn permanent(reason: RejectReason) -> Self {
+        Self { result: RejectResult::Permanent, reason }
+    }
+
+    pub fn transient(reason: RejectReason) -> Self {
+        Self { result: RejectResult::Transient, reason }
+    }
+
+    /// The whole PDU, with its header.
+    pub fn to_bytes(self) -> [u8; 10] {
+        let result = match self.result {
+            RejectResult::Permanent => 1,
+            RejectResult::Transient => 2,
         };
-        Self { result, source, reason }
+        let (source, reason) = self.reason.numbers();
+        short(Kind::AssociateReject, [result, source, reason])
     }
 
-    /// Reads a whole protocol data unit; none if it is no such.
-    pub fn read(unit: &[u8]) -> Option<Self> {
-        let [3, _, 0, 0, 0, 4, _, result, source, reason] = *unit else { return None };
-        Some(Self { result, source, reason })
+    /// Reads a whole PDU, with its header.
+    pub fn read(pdu: &[u8]) -> Result<Self, Malformed> {
+        let body = body(pdu, Kind::AssociateReject)?;
+        body.try_into().map_err(|_| Malformed::Length(Item::Pdu)).and_then(Self::from_body)
     }
 
-    pub fn write(self) -> [u8; 10] {
-        [3, 0, 0, 0, 0, 4, 0, self.result, self.source, self.reason]
-    }
-
-    /// Another real server, or the same one later, may take it.
-    pub fn is_transient(self) -> bool {
-        self.result == TRANSIENT
+    pub(super) fn from_body([_, result, source, reason]: [u8; 4]) -> Result<Self, Malformed> {
+        let reason = RejectReason::new(source, reason);
+        match result {
+            1 => Ok(Self::permanent(reason)),
+            2 => Ok(Self::transient(reason)),
+            _ => Err(Malformed::Value(Item::RejectResult)),
+        }
     }
 }
 
-/// As its three numbers are usually told: `2/3/1`.
-impl std::fmt::Display for Reject {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}/{}/{}", self.result, self.source, self.reason)
+impl RejectReason {
+    const ALL: [Self; 8] = [
+        Self::NoReasonGiven,
+        Self::ApplicationContextNameNotSupported,
+        Self::CallingAeTitleNotRecognized,
+        Self::CalledAeTitleNotRecognized,
+        Self::ProviderGivesNoReason,
+        Self::ProtocolVersionNotSupported,
+        Self::TemporaryCongestion,
+        Self::LocalLimitExceeded,
+    ];
+
+    fn new(source: u8, reason: u8) -> Self {
+        let named = Self::ALL.into_iter().find(|named| named.numbers() == (source, reason));
+        named.unwrap_or(Self::Reserved { source, reason })
+    }
+
+    /// Source and reason as they are sent.
+    pub fn numbers(self) -> (u8, u8) {
+        match self {
+            Self::NoReasonGiven => (1, 1),
+            Self::ApplicationContextNameNotSupported => (1, 2),
+            Self::CallingAeTitleNotRecognized => (1, 3),
+            Self::CalledAeTitleNotRecognized => (1, 7),
+            Self::ProviderGivesNoReason => (2, 1),
+            Self::ProtocolVersionNotSupported => (2, 2),
+            Self::TemporaryCongestion => (3, 1),
+            Self::LocalLimitExceeded => (3, 2),
+            Self::Reserved { source, reason } => (source, reason),
+        }
+    }
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NoReasonGiven => "no reason given",
+            Self::ApplicationContextNameNotSupported => "application context not supported",
+            Self::CallingAeTitleNotRecognized => "calling AE title not recognized",
+            Self::CalledAeTitleNotRecognized => "called AE title not recognized",
+            Self::ProviderGivesNoReason => "no reason given by the provider",
+            Self::ProtocolVersionNotSupported => "protocol version not supported",
+            Self::TemporaryCongestion => "temporary congestion",
+            Self::LocalLimitExceeded => "local limit exceeded",
+            Self::Reserved { source, reason } => {
+                return write!(out, "source {source}, reason {reason}");
+            }
+        })
     }
 }
 
@@ -70,23 +135,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_have_the_numbers_of_the_standard() {
-        use RejectReason::*;
-        for (reason, numbers, is_transient) in [
-            (CallingNotRecognized, "1/1/3", false),
-            (CalledNotRecognized, "1/1/7", false),
-            (ProtocolVersionNotSupported, "1/2/2", false),
-            (TemporaryCongestion, "2/3/1", true),
-            (LocalLimitExceeded, "2/3/2", true),
-        ] {
-            let reject = Reject::new(reason);
-            assert_eq!(
-                (reject.to_string().as_str(), reject.is_transient()),
-                (numbers, is_transient)
-            );
-            assert_eq!(Reject::read(&reject.write()), Some(reject));
+    fn rejections_are_those_of_table_9_21() {
+        let cases = [
+            (Reject::permanent(RejectReason::NoReasonGiven), [1, 1, 1]),
+            (Reject::permanent(RejectReason::ApplicationContextNameNotSupported), [1, 1, 2]),
+            (Reject::permanent(RejectReason::CallingAeTitleNotRecognized), [1, 1, 3]),
+            (Reject::permanent(RejectReason::CalledAeTitleNotRecognized), [1, 1, 7]),
+            (Reject::permanent(RejectReason::ProviderGivesNoReason), [1, 2, 1]),
+            (Reject::permanent(RejectReason::ProtocolVersionNotSupported), [1, 2, 2]),
+            (Reject::transient(RejectReason::TemporaryCongestion), [2, 3, 1]),
+            (Reject::transient(RejectReason::LocalLimitExceeded), [2, 3, 2]),
+        ];
+        for (reject, [result, source, reason]) in cases {
+            let bytes = [3, 0, 0, 0, 0, 4, 0, result, source, reason];
+            assert_eq!(reject.to_bytes(), bytes, "{}", reject.reason);
+            assert_eq!(Reject::read(&bytes), Ok(reject));
         }
-        assert_eq!(Reject::read(&[3, 0, 0, 0, 0, 4, 0, 1, 1]), None);
-        assert_eq!(Reject::read(&[7, 0, 0, 0, 0, 4, 0, 1, 1, 3]), None);
+    }
+
+    #[test]
+    fn every_rejection_is_read_and_written_alike() {
+        for (source, reason) in (0..=255).flat_map(|source| (0..=255).map(move |at| (source, at))) {
+            let bytes = [3, 0, 0, 0, 0, 4, 0, 2, source, reason];
+            assert_eq!(Reject::read(&bytes).unwrap().to_bytes(), bytes);
+        }
+        let reserved = Reject::read(&[3, 9, 0, 0, 0, 4, 9, 1, 1, 4]).unwrap();
+        assert_eq!(reserved.reason.to_string(), "source 1, reason 4");
+    }
+
+    #[test]
+    fn what_is_no_rejection_is_named() {
+        let cases: [(&[u8], Malformed); 5] = [
+            (&[3, 0, 0, 0, 0, 4, 0, 0, 1, 1], Malformed::Value(Item::RejectResult)),
+            (&[3, 0, 0, 0, 0, 4, 0, 3, 1, 1], Malformed::Value(Item::RejectResult)),
+            (&[7, 0, 0, 0, 0, 4, 0, 1, 1, 1], Malformed::Value(Item::PduType)),
+            (&[3, 0, 0, 0, 0, 3, 0, 1, 1], Malformed::Length(Item::Pdu)),
+            (&[3, 0, 0, 0, 0, 4, 0, 1, 1], Malformed::Length(Item::Pdu)),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(Reject::read(bytes), Err(expected), "{bytes:?}");
+        }
     }
 }

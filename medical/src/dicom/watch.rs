@@ -1,257 +1,260 @@
-//! Follows one direction of an association: where its protocol data units end, and what the command sets in
-//! them say (PS3.7, section 6.3 and annex E; PS3.8, section 9.3.5 and annex E). Of data sets, which hold patients' data, only
-//! the length is looked at.
+//! Follows one direction of an association that somebody else carries on.
 //!
-//! It is shown every byte in pieces of any size, and keeps of them a header that is not whole, and a command
-//! set until its last fragment. It never holds the bytes up: where they make no sense, it says so once and
-//! looks no further.
+//! Every byte goes in, in pieces of any size, and events come out. Copied are only the headers of
+//! PDUs and of PDVs, PDUs of ten bytes, and command sets; data sets are passed over by their length.
+//! Nothing is judged by the state of the association, and nothing stops the bytes: at what cannot be
+//! followed, [`Event::Lost`] is the last event.
+//!
+//! Source: PS3.8, section 9.3, and annex E.2 for what is in a PDV.
 
-use super::{Header, Kind};
+use super::abort::Abort;
+use super::command::CommandSet;
+use super::item::Malformed;
+use super::pdu::{Header, HeaderError, Kind};
+use super::reject::Reject;
+use crate::scan;
+use assembly::Assembly;
 
-/// What was seen.
+mod assembly;
+
+/// What was seen to pass. All but commands are told when the PDU is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// A protocol data unit has ended.
-    Unit(Kind),
-    Command(Command),
-    /// The bytes are not of DICOM. Nothing more is told.
-    Lost,
+pub enum Event<'a> {
+    /// A-ASSOCIATE-RQ.
+    Requested,
+    /// A-ASSOCIATE-AC.
+    Accepted,
+    /// A-ASSOCIATE-RJ.
+    Rejected(Reject),
+    /// A command set is complete. A data set may follow, on the same presentation context.
+    Command { context: u8, command: CommandSet<'a> },
+    /// P-DATA-TF.
+    Data,
+    /// A-RELEASE-RQ.
+    ReleaseRequested,
+    /// A-RELEASE-RP.
+    Released,
+    /// A-ABORT.
+    Aborted(Abort),
+    /// From here on nothing is known, and nothing is told.
+    Lost(Lost),
 }
 
-/// A command set, as far as it concerns others than its two nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Command {
-    /// (0000,0100), by which a request and its response are told apart: [`Command::STORE_RESPONSE`].
-    pub field: u16,
-    /// (0000,0900), of responses.
-    pub status: Option<u16>,
+/// What could not be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error("{0} with a length that it cannot have")]
+    Length(Kind),
+    #[error("a presentation data value that does not fit into its PDU")]
+    DataValue,
+    #[error("a command set that is broken off by another message")]
+    Interleaved,
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
 }
 
-/// What a status means, as far as it matters who is asked next (PS3.4, table B.2-1; PS3.7, annex C).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Success,
-    /// It was done, and something was odd.
-    Warning,
-    /// More responses come.
-    Pending,
-    Cancelled,
-    /// A7xx: the node has no room for it, or not the time. Another one may have.
-    OutOfResources,
-    /// It was not done, and would hardly be elsewhere.
-    Failure,
-}
-
-/// Watches one direction.
-#[derive(Clone, Debug, Default)]
+/// Sees one direction of an association pass.
+#[derive(Debug)]
 pub struct Watcher {
-    place: Place,
-    /// Of the header that has begun.
-    begun: Vec<u8>,
-    command: Vec<u8>,
+    state: State,
+    /// A header, or what follows it in a PDU of ten bytes, as far as it has come.
+    fixed: [u8; FIXED],
+    filled: usize,
+    command: Assembly,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
-    /// In the header of a protocol data unit.
-    #[default]
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Where a PDU begins.
     Header,
-    /// In a unit that is not of data, with so many bytes to go.
-    Body {
-        kind: Kind,
+    /// In a PDU of which four bytes follow the header.
+    Short(Kind),
+    /// In a PDU that is not looked at.
+    Passing {
+        event: Event<'static>,
         left: u32,
     },
-    /// In the header of a presentation data value; `unit`: bytes to go in its unit.
-    ValueHeader {
-        unit: u32,
-    },
-    Value {
-        unit: u32,
+    /// In a P-DATA-TF, where a PDV begins or the PDU ends.
+    DataValue {
         left: u32,
-        fragment: Fragment,
+    },
+    /// In a PDV. `after` is what the PDU has after it.
+    Fragment {
+        is_command: bool,
+        left: u32,
+        after: u32,
     },
     Lost,
 }
 
-/// What a presentation data value holds, by its message control header (PS3.8, section E.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fragment {
-    is_command: bool,
-    is_last: bool,
+/// What a step has come to.
+enum Step {
+    GoOn,
+    /// All of the input is used up.
+    Wait,
+    Tell(Event<'static>),
+    /// A command set is complete, on that presentation context.
+    Command(u8),
 }
 
-/// Length, presentation context and message control header.
-const VALUE_HEADER: usize = 6;
-/// Of a command set; the standard's own have less than 512 bytes.
-const LONGEST_COMMAND: usize = 4096;
+/// As much is collected at most: the header of a PDV is as long as that of a PDU.
+const FIXED: usize = Header::LENGTH;
+/// What follows the header of a short PDU (tables 9-21 and 9-24 to 9-26).
+const SHORT: usize = 4;
 
 impl Watcher {
+    /// For the first byte of a connection.
     pub fn new() -> Self {
-        Self::default()
+        let command = Assembly::default();
+        Self { state: State::Header, fixed: [0; FIXED], filled: 0, command }
     }
 
-    /// Looks at the next bytes; tells `told` what there is.
-    pub fn look(&mut self, bytes: &[u8], mut told: impl FnMut(Seen)) {
-        let mut rest = bytes;
-        while !rest.is_empty() && self.place != Place::Lost {
-            let taken = match self.step(rest, &mut told) {
-                Some(taken) => taken,
-                None => {
-                    (self.place, self.begun, self.command) = (Place::Lost, Vec::new(), Vec::new());
-                    return told(Seen::Lost);
+    /// Reads to the next event, or through all of `input` if there is none; `input` is left with
+    /// what comes after. It is called until it gives none.
+    pub fn read(&mut self, input: &mut &[u8]) -> Option<Event<'_>> {
+        let context = loop {
+            match self.step(input) {
+                Ok(Step::GoOn) => {}
+                Ok(Step::Wait) => return None,
+                Ok(Step::Tell(event)) => return Some(event),
+                Ok(Step::Command(context)) => break context,
+                Err(lost) => {
+                    self.state = State::Lost;
+                    return Some(Event::Lost(lost));
                 }
-            };
-            rest = &rest[taken..];
-        }
-    }
-
-    /// Takes some bytes, one at least; none if they make no sense.
-    fn step(&mut self, bytes: &[u8], told: &mut impl FnMut(Seen)) -> Option<usize> {
-        match self.place {
-            Place::Header => self.header(bytes, told),
-            Place::Body { kind, left } => {
-                let taken = bytes.len().min(left as usize);
-                let left = left - u32::try_from(taken).ok()?;
-                self.place = Place::Body { kind, left };
-                if left == 0 {
-                    self.end(kind, told);
-                }
-                Some(taken)
             }
-            Place::ValueHeader { unit } => self.value_header(bytes, unit, told),
-            Place::Value { unit, left, fragment } => {
-                let taken = bytes.len().min(left as usize);
-                if fragment.is_command {
-                    self.gather(&bytes[..taken])?;
-                }
-                let taken_here = u32::try_from(taken).ok()?;
-                let (unit, left) = (unit - taken_here, left - taken_here);
-                self.place = Place::Value { unit, left, fragment };
-                if left == 0 {
-                    self.end_value(unit, fragment, told)?;
-                }
-                Some(taken)
-            }
-            Place::Lost => None,
-        }
-    }
-
-    fn header(&mut self, bytes: &[u8], told: &mut impl FnMut(Seen)) -> Option<usize> {
-        let taken = self.fill(bytes, Header::LENGTH);
-        if let Some(Header { kind, length }) = Header::read(&self.begun).ok()? {
-            self.begun.clear();
-            self.place = match kind {
-                Kind::Data => Place::ValueHeader { unit: length },
-                _ => Place::Body { kind, left: length },
-            };
-            if length == 0 {
-                self.end(kind, told);
-            }
-        }
-        Some(taken)
-    }
-
-    fn value_header(
-        &mut self,
-        bytes: &[u8],
-        unit: u32,
-        told: &mut impl FnMut(Seen),
-    ) -> Option<usize> {
-        let taken = self.fill(bytes, VALUE_HEADER);
-        let Some(&[a, b, c, d, _, control]) = self.begun.first_chunk::<VALUE_HEADER>() else {
-            return Some(taken);
         };
-        self.begun.clear();
-        // Its length is of all that follows it: the context, the control header, the fragment.
-        let unit = unit.checked_sub(u32::try_from(VALUE_HEADER).ok()?)?;
-        let left = u32::from_be_bytes([a, b, c, d]).checked_sub(2)?;
-        if left > unit {
-            return None;
-        }
-        let fragment = Fragment { is_command: control & 1 != 0, is_last: control & 2 != 0 };
-        self.place = Place::Value { unit, left, fragment };
-        if left == 0 {
-            self.end_value(unit, fragment, told)?;
-        }
-        Some(taken)
+        Some(match self.command.read() {
+            Ok(command) => Event::Command { context, command },
+            Err(malformed) => {
+                self.state = State::Lost;
+                Event::Lost(Lost::Malformed(malformed))
+            }
+        })
     }
 
-    /// Adds to a header of `length` bytes; gives how many were taken.
-    fn fill(&mut self, bytes: &[u8], length: usize) -> usize {
-        let taken = bytes.len().min(length - self.begun.len());
-        self.begun.extend_from_slice(&bytes[..taken]);
-        taken
+    /// Whether the last PDU is over and no other has begun: an A-ABORT could be put in here.
+    pub fn is_between_pdus(&self) -> bool {
+        matches!(self.state, State::Header) && self.filled == 0
     }
 
-    fn gather(&mut self, bytes: &[u8]) -> Option<()> {
-        if bytes.len() > LONGEST_COMMAND - self.command.len() {
-            return None;
+    fn step(&mut self, input: &mut &[u8]) -> Result<Step, Lost> {
+        match self.state {
+            State::Header => self.header(input),
+            State::Short(kind) => self.short(kind, input),
+            State::Passing { event, left: 0 } => Ok(self.end(event)),
+            State::Passing { event, left } => {
+                let left = left - length(take(input, left));
+                self.state = State::Passing { event, left };
+                Ok(if left == 0 { Step::GoOn } else { Step::Wait })
+            }
+            State::DataValue { left: 0 } => Ok(self.end(Event::Data)),
+            State::DataValue { left } => self.data_value(left, input),
+            State::Fragment { left: 0, after, .. } => {
+                self.state = State::DataValue { left: after };
+                Ok(self.command.complete().map_or(Step::GoOn, Step::Command))
+            }
+            State::Fragment { is_command, left, after } => {
+                let passed = take(input, left);
+                if is_command {
+                    self.command.add(passed);
+                }
+                let left = left - length(passed);
+                self.state = State::Fragment { is_command, left, after };
+                Ok(if left == 0 { Step::GoOn } else { Step::Wait })
+            }
+            State::Lost => {
+                *input = &[];
+                Ok(Step::Wait)
+            }
         }
-        self.command.extend_from_slice(bytes);
-        Some(())
     }
 
-    fn end_value(
-        &mut self,
-        unit: u32,
-        fragment: Fragment,
-        told: &mut impl FnMut(Seen),
-    ) -> Option<()> {
-        if fragment.is_command && fragment.is_last {
-            told(Seen::Command(Command::read(&std::mem::take(&mut self.command))?));
-        }
-        self.place = Place::ValueHeader { unit };
-        if unit == 0 {
-            self.end(Kind::Data, told);
-        }
-        Some(())
+    fn header(&mut self, input: &mut &[u8]) -> Result<Step, Lost> {
+        self.collect(FIXED, input);
+        let header = Header::read(&self.fixed[..self.filled], u32::MAX)?;
+        let Some(Header { kind, length: left }) = header else { return Ok(Step::Wait) };
+        self.filled = 0;
+        self.state = match kind {
+            Kind::AssociateRequest => State::Passing { event: Event::Requested, left },
+            Kind::AssociateAccept => State::Passing { event: Event::Accepted, left },
+            Kind::Data => State::DataValue { left },
+            _ if left as usize == SHORT => State::Short(kind),
+            _ => return Err(Lost::Length(kind)),
+        };
+        Ok(Step::GoOn)
     }
 
-    fn end(&mut self, kind: Kind, told: &mut impl FnMut(Seen)) {
-        self.place = Place::Header;
-        told(Seen::Unit(kind));
+    fn short(&mut self, kind: Kind, input: &mut &[u8]) -> Result<Step, Lost> {
+        if !self.collect(SHORT, input) {
+            return Ok(Step::Wait);
+        }
+        let [first, second, third, fourth, ..] = self.fixed;
+        let body = [first, second, third, fourth];
+        self.filled = 0;
+        Ok(self.end(match kind {
+            Kind::AssociateReject => Event::Rejected(Reject::from_body(body)?),
+            Kind::ReleaseRequest => Event::ReleaseRequested,
+            Kind::ReleaseResponse => Event::Released,
+            Kind::Abort => Event::Aborted(Abort::from_body(body)),
+            Kind::AssociateRequest | Kind::AssociateAccept | Kind::Data => {
+                return Err(Lost::Length(kind));
+            }
+        }))
+    }
+
+    /// Reads the header of a PDV: length, presentation context ID and message control header. The
+    /// length counts the last two (table 9-23).
+    fn data_value(&mut self, left: u32, input: &mut &[u8]) -> Result<Step, Lost> {
+        let room = left.checked_sub(4).ok_or(Lost::DataValue)?;
+        if !self.collect(FIXED, input) {
+            return Ok(Step::Wait);
+        }
+        let [l0, l1, l2, l3, context, control] = self.fixed;
+        self.filled = 0;
+        let length = u32::from_be_bytes([l0, l1, l2, l3]);
+        let after = room.checked_sub(length).ok_or(Lost::DataValue)?;
+        let left = length.checked_sub(2).ok_or(Lost::DataValue)?;
+        let is_command = self.command.begin(context, control)?;
+        self.state = State::Fragment { is_command, left, after };
+        Ok(Step::GoOn)
+    }
+
+    fn end(&mut self, event: Event<'static>) -> Step {
+        self.state = State::Header;
+        Step::Tell(event)
+    }
+
+    /// Copies until so many bytes are there; tells whether they are.
+    fn collect(&mut self, wanted: usize, input: &mut &[u8]) -> bool {
+        let (copied, rest) = input.split_at((wanted - self.filled).min(input.len()));
+        self.fixed[self.filled..self.filled + copied.len()].copy_from_slice(copied);
+        scan::looked_at(copied.len());
+        self.filled += copied.len();
+        *input = rest;
+        self.filled == wanted
     }
 }
 
-impl Command {
-    pub const STORE_REQUEST: u16 = 0x0001;
-    pub const STORE_RESPONSE: u16 = 0x8001;
-    pub const ECHO_RESPONSE: u16 = 0x8030;
-
-    const FIELD: [u8; 4] = [0, 0, 0, 1];
-    const STATUS: [u8; 4] = [0, 0, 0, 9];
-
-    /// Reads a whole command set: implicit VR, little endian, whatever the data set has.
-    fn read(set: &[u8]) -> Option<Self> {
-        let (mut field, mut status) = (None, None);
-        let mut rest = set;
-        while !rest.is_empty() {
-            let (&tag, behind) = rest.split_first_chunk::<4>()?;
-            let (&length, behind) = behind.split_first_chunk::<4>()?;
-            let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
-            let (value, behind) = behind.split_at_checked(length)?;
-            let number = || Some(u16::from_le_bytes(value.try_into().ok()?));
-            match tag {
-                Self::FIELD => field = Some(number()?),
-                Self::STATUS => status = Some(number()?),
-                _ => {}
-            }
-            rest = behind;
-        }
-        Some(Self { field: field?, status })
+impl Default for Watcher {
+    fn default() -> Self {
+        Self::new()
     }
+}
 
-    /// What became of what was asked; none of a request.
-    pub fn outcome(self) -> Option<Outcome> {
-        Some(match self.status? {
-            0x0000 => Outcome::Success,
-            0x0001 | 0x0107 | 0x0116 | 0xb000..=0xbfff => Outcome::Warning,
-            0xff00 | 0xff01 => Outcome::Pending,
-            0xfe00 => Outcome::Cancelled,
-            0xa700..=0xa7ff => Outcome::OutOfResources,
-            _ => Outcome::Failure,
-        })
-    }
+/// Takes so many bytes off the input, or all that it has.
+fn take<'a>(input: &mut &'a [u8], most: u32) -> &'a [u8] {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let (taken, rest) = input.split_at(most.min(input.len()));
+    *input = rest;
+    taken
+}
+
+/// The length of what was taken: no more than what a `u32` asked for.
+fn length(taken: &[u8]) -> u32 {
+    u32::try_from(taken.len()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,148 +1,246 @@
 use proptest::prelude::*;
 
+use super::super::samples::*;
+use super::super::{AbortReason, CommandField, Item, RejectReason, Status};
+use super::assembly::KEPT;
 use super::*;
 
-fn element(number: u8, group: u8, value: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(value.len()).unwrap().to_le_bytes();
-    [&[0, 0, number, group], &length[..], value].concat()
+/// What is told while a stream passes in pieces of at most that size, each event as text.
+fn watch(watcher: &mut Watcher, stream: &[u8], size: usize) -> Vec<String> {
+    let mut told = Vec::new();
+    for mut piece in stream.chunks(size) {
+        while let Some(event) = watcher.read(&mut piece) {
+            told.push(format!("{event:?}"));
+        }
+        assert!(piece.is_empty());
+    }
+    told
 }
 
-/// A command set as dcmtk writes it: group length, SOP class, field, message, data set type, status.
-fn command(field: u16, status: Option<u16>) -> Vec<u8> {
-    let status = status.map(|status| element(0, 9, &status.to_le_bytes())).unwrap_or_default();
-    let rest = [
-        element(2, 0, b"1.2.840.10008.5.1.4.1.1.2\0"),
-        element(0, 1, &field.to_le_bytes()),
-        element(0x20, 1, &[1, 0]),
-        element(0, 8, &[1, 1]),
-        status,
-    ]
-    .concat();
-    let length = u32::try_from(rest.len()).unwrap();
-    [element(0, 0, &length.to_le_bytes()), rest].concat()
+/// The same for a whole stream, which must not depend on the size of the pieces.
+fn told(stream: &[u8]) -> Vec<String> {
+    let told = watch(&mut Watcher::new(), stream, usize::MAX);
+    for size in [1, 2, 3, 5, 7, 11, 64] {
+        assert_eq!(watch(&mut Watcher::new(), stream, size), told, "in pieces of {size}");
+    }
+    told
 }
 
-/// One presentation data value in context 1.
-fn value(control: u8, fragment: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(fragment.len() + 2).unwrap().to_be_bytes();
-    [&length[..], &[1, control], fragment].concat()
+fn texts(events: &[Event<'_>]) -> Vec<String> {
+    events.iter().map(|event| format!("{event:?}")).collect()
 }
 
-fn unit(kind: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
-    [&[kind, 0], &length[..], body].concat()
-}
-
-fn look(stream: &[u8], size: usize) -> Vec<Seen> {
-    let (mut watcher, mut seen) = (Watcher::new(), Vec::new());
-    stream.chunks(size).for_each(|piece| watcher.look(piece, |what| seen.push(what)));
-    seen
-}
-
-const COMMAND: u8 = 1;
-const LAST: u8 = 2;
-
-/// An archive's side of an association in which two images come, the second in vain.
-fn archive() -> (Vec<u8>, Vec<Seen>) {
-    let stored = command(Command::STORE_RESPONSE, Some(0));
-    let full = command(Command::STORE_RESPONSE, Some(0xa700));
-    let (front, back) = full.split_at(30);
-    let stream = [
-        unit(2, &[0; 120]),
-        unit(4, &value(COMMAND | LAST, &stored)),
-        unit(4, &value(COMMAND, front)),
-        unit(4, &value(COMMAND | LAST, back)),
-        unit(6, &[0; 4]),
-    ];
-    let of = |status| {
-        let status = Some(status);
-        Seen::Command(Command { field: Command::STORE_RESPONSE, status })
+fn command(context: u8, field: CommandField, id: u16, status: Option<u16>) -> Event<'static> {
+    let command = CommandSet {
+        field,
+        message_id: (!field.is_response()).then_some(id),
+        responds_to: field.is_response().then_some(id),
+        status: status.map(Status),
+        sop_class: Some(SECONDARY_CAPTURE),
     };
-    let data = Seen::Unit(Kind::Data);
-    let accepted = Seen::Unit(Kind::AssociateAccept);
-    let released = Seen::Unit(Kind::ReleaseResponse);
-    (stream.concat(), vec![accepted, of(0), data, data, of(0xa700), data, released])
+    Event::Command { context, command }
 }
 
 #[test]
-fn responses_are_told_with_their_status_wherever_they_are_cut() {
-    let (stream, expected) = archive();
-    for size in 1..=stream.len() {
-        assert_eq!(look(&stream, size), expected, "in pieces of {size}");
+fn an_image_is_stored_by_dcmtk() {
+    let client = [
+        Event::Requested,
+        command(1, CommandField::C_STORE_RQ, 1, None),
+        Event::Data,
+        Event::Data,
+        Event::ReleaseRequested,
+    ];
+    assert_eq!(told(&bytes(STORE_CLIENT)), texts(&client));
+    let server = [
+        Event::Accepted,
+        command(1, CommandField::C_STORE_RSP, 1, Some(0)),
+        Event::Data,
+        Event::Released,
+    ];
+    assert_eq!(told(&bytes(STORE_SERVER)), texts(&server));
+}
+
+#[test]
+fn short_pdus_are_told_with_what_they_say() {
+    let reject = Reject::transient(RejectReason::TemporaryCongestion);
+    assert_eq!(told(&reject.to_bytes()), texts(&[Event::Rejected(reject)]));
+    for abort in [Abort::User, Abort::Provider(AbortReason::UnexpectedPdu)] {
+        assert_eq!(told(&abort.to_bytes()), texts(&[Event::Aborted(abort)]));
+    }
+    assert_eq!(told(&pdu(6, &[9; 4])), texts(&[Event::Released]));
+    assert_eq!(told(&pdu(1, &[])), texts(&[Event::Requested]));
+    assert_eq!(told(&pdu(4, &[])), texts(&[Event::Data]));
+}
+
+#[test]
+fn command_sets_come_in_fragments() {
+    let set = store_response(0xa700);
+    let expected = command(3, CommandField::C_STORE_RSP, 7, Some(0xa700));
+    for cut in 0..=set.len() {
+        let (begin, end) = set.split_at(cut);
+        let two = [data_value(3, 1, begin), data_value(3, 3, end)];
+        let in_one = [pdu(4, &two.concat()), Abort::User.to_bytes().to_vec()].concat();
+        let events = [expected, Event::Data, Event::Aborted(Abort::User)];
+        assert_eq!(told(&in_one), texts(&events), "cut at {cut}");
+        let in_two = [pdu(4, &two[0]), pdu(4, &two[1])].concat();
+        assert_eq!(told(&in_two), texts(&[Event::Data, expected, Event::Data]), "cut at {cut}");
     }
 }
 
 #[test]
-fn data_sets_are_passed_by_their_length() {
-    let request = command(Command::STORE_REQUEST, None);
-    let image = vec![0xff; 70_000];
-    let both = [value(COMMAND | LAST, &request), value(0, &image)].concat();
-    let stream = [unit(4, &both), unit(4, &value(LAST, &image)), unit(5, &[0; 4])].concat();
-    let store = Command { field: Command::STORE_REQUEST, status: None };
-    let data = Seen::Unit(Kind::Data);
-    let expected = [Seen::Command(store), data, data, Seen::Unit(Kind::ReleaseRequest)];
-    for size in [1, 7, 4096, stream.len()] {
-        assert_eq!(look(&stream, size), expected);
-    }
-    assert_eq!(store.outcome(), None);
+fn several_messages_share_a_pdu() {
+    let image = data_value(3, 0, &[0xff; 100]);
+    let last = data_value(3, 2, &[]);
+    let set = data_value(3, 0xff, &store_response(0xb006));
+    let stream = pdu(4, &[image, last, set.clone(), set].concat());
+    let expected = command(3, CommandField::C_STORE_RSP, 7, Some(0xb006));
+    assert_eq!(told(&stream), texts(&[expected, expected, Event::Data]));
 }
 
 #[test]
-fn what_makes_no_sense_is_told_once() {
-    let long = vec![0; LONGEST_COMMAND + 1];
-    for stream in [
-        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-        unit(9, &[]),
-        // A value that is longer than its unit, and one without room for its own header.
-        unit(4, &[0, 0, 0, 9, 1, 3]),
-        unit(4, &[0, 0, 0, 1, 1, 3]),
-        unit(4, &[0, 0]),
-        unit(4, &value(COMMAND, &long)),
-        // Command sets that break off, or say nothing of what they command.
-        unit(4, &value(COMMAND | LAST, &[0, 0, 0])),
-        unit(4, &value(COMMAND | LAST, &element(0, 9, &[0, 0]))),
-        unit(4, &value(COMMAND | LAST, &element(0, 1, &[0]))),
-    ] {
-        let more = [&stream[..], &unit(5, &[0; 4])].concat();
-        assert_eq!(
-            look(&more, 5),
-            [Seen::Lost],
-            "{}",
-            stream[..12.min(stream.len())].escape_ascii()
-        );
+fn of_long_command_sets_the_beginning_counts() {
+    let long = [store_response(0xc001), element(0x0902, &[b'x'; 2 * KEPT])].concat();
+    let expected = command(3, CommandField::C_STORE_RSP, 7, Some(0xc001));
+    let stream = pdu(4, &data_value(3, 3, &long));
+    assert_eq!(told(&stream), texts(&[expected, Event::Data]));
+    let mut watcher = Watcher::new();
+    watch(&mut watcher, &stream, 100);
+    assert_eq!(watcher.command.read().map(|set| set.status), Ok(Some(Status(0xc001))));
+    let next = pdu(4, &data_value(3, 3, &store_response(0)));
+    let expected = command(3, CommandField::C_STORE_RSP, 7, Some(0));
+    assert_eq!(watch(&mut watcher, &next, 100), texts(&[expected, Event::Data]));
+    let hidden = [element(0x0002, &[b'1'; 2 * KEPT]), short(0x0100, 1)].concat();
+    let lost = Lost::Malformed(Malformed::Missing(Item::CommandField));
+    assert_eq!(told(&pdu(4, &data_value(3, 3, &hidden))), texts(&[Event::Lost(lost)]));
+}
+
+#[test]
+fn what_cannot_be_followed_is_the_last_that_is_told() {
+    let set = store_response(0);
+    let part = data_value(1, 1, &set);
+    let cases = [
+        (b"GET / HTTP/1.1".to_vec(), Lost::Header(HeaderError::UnknownType(b'G'))),
+        (vec![0], Lost::Header(HeaderError::UnknownType(0))),
+        (pdu(3, &[0; 3]), Lost::Length(Kind::AssociateReject)),
+        (pdu(5, &[0; 5]), Lost::Length(Kind::ReleaseRequest)),
+        (pdu(7, &[]), Lost::Length(Kind::Abort)),
+        (pdu(3, &[0, 3, 1, 1]), Lost::Malformed(Malformed::Value(Item::RejectResult))),
+        (pdu(4, &[0, 0, 0]), Lost::DataValue),
+        (pdu(4, &[0, 0, 0, 1, 1, 3]), Lost::DataValue),
+        (pdu(4, &[0, 0, 0, 3, 1, 3]), Lost::DataValue),
+        (pdu(4, &[0xff, 0xff, 0xff, 0xff, 1, 3]), Lost::DataValue),
+        (pdu(4, &[data_value(1, 0, &[]), vec![0]].concat()), Lost::DataValue),
+        (pdu(4, &[part.clone(), data_value(1, 0, &[])].concat()), Lost::Interleaved),
+        (pdu(4, &[part, data_value(3, 1, &[])].concat()), Lost::Interleaved),
+        (
+            pdu(4, &data_value(1, 3, &set[1..])),
+            Lost::Malformed(Malformed::Value(Item::CommandElement)),
+        ),
+        (pdu(4, &data_value(1, 3, &[])), Lost::Malformed(Malformed::Missing(Item::CommandField))),
+    ];
+    for (stream, lost) in cases {
+        let expected = texts(&[Event::Requested, Event::Lost(lost)]);
+        let stream = [pdu(1, &[7; 100]), stream, pdu(1, &[7; 100])].concat();
+        assert_eq!(told(&stream), expected, "{lost}");
     }
 }
 
 #[test]
-fn statuses_mean_what_the_standard_says() {
-    for (status, outcome) in [
-        (0x0000, Outcome::Success),
-        (0xb000, Outcome::Warning),
-        (0xb007, Outcome::Warning),
-        (0xa700, Outcome::OutOfResources),
-        (0xa702, Outcome::OutOfResources),
-        (0xa900, Outcome::Failure),
-        (0xc001, Outcome::Failure),
-        (0x0110, Outcome::Failure),
-        (0x0122, Outcome::Failure),
-        (0xff00, Outcome::Pending),
-        (0xfe00, Outcome::Cancelled),
-    ] {
-        let command = Command { field: Command::STORE_RESPONSE, status: Some(status) };
-        assert_eq!(command.outcome(), Some(outcome), "{status:#06x}");
+fn it_is_known_whether_a_pdu_is_over() {
+    let stream = bytes(STORE_CLIENT);
+    let mut watcher = Watcher::new();
+    let mut between = vec![0];
+    for at in 1..=stream.len() {
+        watch(&mut watcher, &stream[at - 1..at], 1);
+        between.extend(watcher.is_between_pdus().then_some(at));
     }
+    assert_eq!(between, [0, 302, 418, 548, 558]);
+    watch(&mut watcher, b"G", 1);
+    assert!(!watcher.is_between_pdus());
+}
+
+#[test]
+fn data_sets_are_not_touched() {
+    let value = data_value(1, 2, &vec![0; 100_000]);
+    let stream = [pdu(4, &value.repeat(10)), pdu(2, &vec![0; 100_000])].concat();
+    for size in [1, 1_000, usize::MAX] {
+        let looked_at = scan::while_doing(|| {
+            watch(&mut Watcher::new(), &stream, size);
+        });
+        assert_eq!(looked_at, 12 * FIXED, "in pieces of {size}");
+    }
+}
+
+#[test]
+fn no_more_is_kept_than_is_allowed() {
+    let long = element(0x0001, &vec![0; 1_000_000]);
+    let mut watcher = Watcher::new();
+    let stream = pdu(4, &data_value(1, 1, &long).repeat(3));
+    let looked_at = scan::while_doing(|| {
+        watch(&mut watcher, &stream, 1_000);
+    });
+    assert_eq!(looked_at, 4 * FIXED + KEPT);
+    let empty = pdu(4, &data_value(1, 1, &[]).repeat(100_000));
+    let looked_at = scan::while_doing(|| {
+        watch(&mut watcher, &empty, 1_000);
+    });
+    assert_eq!(looked_at, empty.len());
+    let sets = pdu(4, &data_value(1, 3, &store_response(0)).repeat(1_000));
+    let looked_at = scan::while_doing(|| {
+        watch(&mut Watcher::new(), &sets, 1_000);
+    });
+    assert!(looked_at <= 2 * sets.len(), "{looked_at}");
+}
+
+/// PDUs, of which most are good.
+fn streams() -> impl Strategy<Value = Vec<u8>> {
+    let fragment = prop_oneof![
+        4 => any::<u16>().prop_map(store_response),
+        2 => prop::collection::vec(any::<u8>(), 0..40),
+    ];
+    let value = (prop_oneof![8 => Just(3_u8), 1 => Just(1), 4 => Just(2), 1 => Just(0)], fragment)
+        .prop_map(|(control, fragment)| data_value(1, control, &fragment));
+    let one = prop_oneof![
+        6 => prop::collection::vec(value, 0..4).prop_map(|values| pdu(4, &values.concat())),
+        1 => Just(first(STORE_CLIENT)),
+        1 => Just(first(STORE_SERVER)),
+        1 => Just(Reject::permanent(RejectReason::NoReasonGiven).to_bytes().to_vec()),
+        1 => Just(pdu(5, &[0; 4])),
+    ];
+    prop::collection::vec(one, 0..6).prop_map(|pdus| pdus.concat())
 }
 
 proptest! {
     #[test]
-    fn damage_is_harmless_and_told_alike_in_every_cut(
-        at in 0_usize..1000, byte: u8, size in 1_usize..50,
+    fn pieces_make_no_difference(
+        stream in streams(),
+        cuts: [prop::sample::Index; 4],
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
     ) {
-        let (mut stream, _) = archive();
-        let length = stream.len();
-        stream[at % length] = byte;
-        let whole = look(&stream, length);
-        prop_assert_eq!(look(&stream, size), &whole[..]);
-        prop_assert!(whole.iter().filter(|seen| **seen == Seen::Lost).count() <= 1);
+        let mut stream = stream;
+        for (at, byte) in changes {
+            if !stream.is_empty() {
+                *at.get_mut(&mut stream) = byte;
+            }
+        }
+        let expected = told(&stream);
+        let mut cuts = cuts.map(|cut| cut.index(stream.len() + 1));
+        cuts.sort_unstable();
+        let ends = cuts.into_iter().chain([stream.len()]);
+        let mut watcher = Watcher::new();
+        let mut events = Vec::new();
+        for (from, to) in [0].into_iter().chain(cuts).zip(ends) {
+            events.extend(watch(&mut watcher, &stream[from..to], usize::MAX));
+        }
+        prop_assert_eq!(events, expected);
+    }
+
+    #[test]
+    fn any_bytes_may_pass(stream: Vec<u8>, kind in 1..8_u8) {
+        for stream in [stream.clone(), pdu(kind, &stream), pdu(4, &data_value(1, 3, &stream))] {
+            let told = told(&stream);
+            let lost = told.iter().position(|one| one.starts_with("Lost"));
+            prop_assert!(lost.is_none_or(|at| at + 1 == told.len()));
+        }
     }
 }
