@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use gantry_proto::v1::config_service_client::ConfigServiceClient;
 use gantry_proto::v1::fleet_service_client::FleetServiceClient;
 use gantry_runtime::identity::Identity;
 use gantry_runtime::{clock, join, rpc};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
@@ -23,7 +25,7 @@ const LARGEST: usize = 256 << 20;
 /// How long anything may take that is no measurement.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A process that ends with this program.
+/// A process that ends with this program, and all that it has started.
 #[derive(Debug)]
 pub(super) struct Running(Child);
 
@@ -38,6 +40,7 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
+            .process_group(0)
             .spawn();
         Ok(Self(child.with_context(|| format!("starting {command:?}"))?))
     }
@@ -49,7 +52,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // nginx's workers outlive a master that is killed.
+        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
         let _ = self.0.wait();
     }
 }
