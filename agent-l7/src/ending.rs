@@ -27,6 +27,12 @@ pub(crate) enum Ending {
     ServerTaken(Taken),
     /// The service was disabled or removed.
     ServiceClosed,
+    /// A real server did not want the association.
+    AssociationRejected,
+    /// No route takes the association, or there are as many as there may be.
+    AssociationRefused,
+    /// This side aborted its association.
+    Aborted(Side),
     /// What cannot be.
     Trouble,
     /// An error in the proxy itself.
@@ -40,6 +46,8 @@ pub(crate) enum Untaken {
     TimedOut,
     /// It speaks no TLS that will do.
     Unshaken,
+    /// It does not want the association now.
+    Rejected,
     /// There were no descriptors, ports or memory: nobody's fault but ours.
     Exhausted,
 }
@@ -101,6 +109,8 @@ impl Ending {
             Self::Relayed(End::Complete) => Termination::Completed,
             Self::Relayed(End::Reset(side)) => reset(side, phase),
             Self::Relayed(End::Idle(side)) => idle(side, phase),
+            Self::Relayed(End::Left(Side::Client)) => Termination::ClientLeftAssociation,
+            Self::Relayed(End::Left(Side::Server)) => Termination::ServerLeftAssociation,
             Self::ClientLeft => left(phase),
             Self::ClientSilent if phase == Phase::Tls => Termination::TlsTimeout,
             Self::ClientSilent => Termination::GreetingTimeout,
@@ -112,6 +122,10 @@ impl Ending {
             Self::Unserved(Some(why)) => why.termination(),
             Self::ServerTaken(why) => why.termination(),
             Self::ServiceClosed => Termination::ServiceClosed,
+            Self::AssociationRejected => Termination::AssociationRejected,
+            Self::AssociationRefused => Termination::AssociationRefused,
+            Self::Aborted(Side::Client) => Termination::ClientAborted,
+            Self::Aborted(Side::Server) => Termination::ServerAborted,
             Self::Trouble | Self::Panicked => Termination::InternalError,
         }
     }
@@ -123,6 +137,7 @@ impl Untaken {
             Self::Refused => Termination::ConnectRefused,
             Self::TimedOut => Termination::ConnectTimeout,
             Self::Unshaken => Termination::ServerTlsFailed,
+            Self::Rejected => Termination::AssociationRejected,
             Self::Exhausted => Termination::OutOfResources,
         }
     }
@@ -194,7 +209,11 @@ mod tests {
             (Ending::Unserved(None), Connect),
             (Ending::ServiceClosed, Data),
             (Ending::Panicked, Data),
+            (Ending::AssociationRejected, Connect),
+            (Ending::AssociationRefused, Greeting),
         ];
+        seen.extend(both.map(|side| (Ending::Aborted(side), Data)));
+        seen.extend(both.map(|side| (Ending::Relayed(End::Left(side)), Data)));
         seen.extend(relay(End::Reset).into_iter().chain(relay(End::Idle)).flatten());
         seen.extend([Greeting, Tls, Queue, Connect].map(|phase| (Ending::ClientLeft, phase)));
         let untaken = [Untaken::Refused, Untaken::TimedOut, Untaken::Unshaken, Untaken::Exhausted];

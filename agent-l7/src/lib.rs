@@ -13,9 +13,11 @@ pub mod stats;
 pub mod steer;
 
 mod deadline;
+mod dicom;
 mod ending;
 mod fading;
 mod http;
+mod leg;
 mod limits;
 mod opening;
 mod outbox;

@@ -18,6 +18,7 @@ use gantry_model::server::RealServer;
 use gantry_model::service::{Layer7, Mode, VirtualService};
 use tracing::error;
 
+use crate::dicom::Titles;
 use crate::http;
 use crate::memory::Memory;
 use crate::server::Server;
@@ -336,6 +337,8 @@ impl Deployed {
             http: counts.http.sample(),
             waits: self.service.waits(),
             persistence: counts.persistence.sample(remembered),
+            dicom: counts.dicom.sample(),
+            titles: self.service.titles().map(Titles::samples).unwrap_or_default(),
             ended: counts.ended.sample(),
             servers,
         }

@@ -24,20 +24,20 @@ use crate::socket;
 use crate::stats::Traffic;
 
 pub(crate) use carrier::Carrier;
+use copying::CopyingRelay;
+pub(crate) use copying::{Associated, Secrets};
 use direction::{Direction, Phase};
 pub(crate) use moving::Moved;
 pub(crate) use pipes::Pipes;
 use pulse::Pulse;
-pub(crate) use secure::Secrets;
-use secure::SecureRelay;
 
 mod carrier;
+mod copying;
 mod direction;
 mod moving;
 mod owed;
 mod pipes;
 mod pulse;
-mod secure;
 
 /// One side of a relayed connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,8 @@ pub(crate) enum End {
     Reset(Side),
     /// This side was silent for too long.
     Idle(Side),
+    /// This side left in mid-association.
+    Left(Side),
 }
 
 /// Where a relay stands after a turn.
@@ -99,7 +101,7 @@ pub(crate) struct Bench {
     pipes: Pipes,
     /// What was decrypted, and what was encrypted; made when they are first needed.
     pub(crate) plain: Vec<u8>,
-    sealed: Vec<u8>,
+    pub(crate) sealed: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -216,7 +218,7 @@ impl Relay {
             End::Reset(by) if self.directions[by as usize].phase() == Phase::Closed => {}
             End::Reset(by) => socket::reset_on_close(&self.sockets[by.other() as usize]),
             End::Idle(_) if self.directions.iter().all(Direction::is_empty) => {}
-            End::Idle(_) => self.ended = false,
+            End::Idle(_) | End::Left(_) => self.ended = false,
         }
     }
 

@@ -22,6 +22,7 @@ use gantry_model::service::{
 };
 use gantry_runtime::clock;
 
+use crate::dicom::Titles;
 use crate::ending::Taken;
 use crate::limits::Clients;
 use crate::opening::Opening;
@@ -30,7 +31,7 @@ use crate::queue::{Held, Place, Queue, Ticket, Waiter};
 use crate::seat::{Seat, Visitor};
 use crate::server::{Server, Tenure};
 use crate::socket::Source;
-use crate::stats::{ServiceCounts, Traffic, WaitSample};
+use crate::stats::{DicomCounts, ServiceCounts, Traffic, WaitSample};
 use crate::sticky::{Lease, Sticky};
 use crate::tls::Secrecy;
 use crate::trouble::Trouble;
@@ -48,6 +49,8 @@ pub(crate) struct Service {
     closed: AtomicBool,
     /// Made with the first client that is counted: few services limit them.
     clients: OnceLock<Box<Clients>>,
+    /// Made with the first association.
+    titles: OnceLock<Box<Titles>>,
     queue: Queue,
     /// Where the round stands: the pass of the server chosen last.
     round: AtomicU64,
@@ -115,6 +118,7 @@ impl Service {
             routing: ArcSwap::from_pointee(routing),
             closed: AtomicBool::new(false),
             clients: OnceLock::new(),
+            titles: OnceLock::new(),
             queue: Queue::default(),
             round: AtomicU64::new(0),
             workers,
@@ -128,6 +132,16 @@ impl Service {
     /// Those whose connections are counted.
     pub(crate) fn clients(&self) -> &Clients {
         self.clients.get_or_init(Box::default)
+    }
+
+    /// The AE titles whose associations are counted; none if there never was one.
+    pub(crate) fn titles(&self) -> Option<&Titles> {
+        self.titles.get().map(Box::as_ref)
+    }
+
+    /// The counts of this calling AE title.
+    pub(crate) fn title(&self, calling: &str) -> Arc<DicomCounts> {
+        self.titles.get_or_init(Box::default).counts_of(calling)
     }
 
     pub(crate) fn route(&self, routing: Routing) {
@@ -434,6 +448,11 @@ impl Routing {
         self.sticky.as_ref().map(|(persistence, table)| (*persistence, table.as_ref()))
     }
 
+    /// Whether clients are known by this.
+    pub(crate) fn is_sticky_by(&self, key: PersistenceKey) -> bool {
+        self.sticky.as_ref().is_some_and(|(persistence, _)| persistence.key == key)
+    }
+
     /// Where the server of this name listens.
     pub(crate) fn endpoint(&self, server: &Id) -> Option<Endpoint> {
         self.position(server).map(|at| self.servers[at].config.endpoint)
@@ -442,8 +461,7 @@ impl Routing {
     /// What connections of TCP begin with that has to be known before a server is chosen.
     pub(crate) fn opening(&self) -> Option<Opening> {
         let by_name = !self.layer7.routes.is_empty();
-        let key = self.sticky.as_ref().map(|(persistence, _)| persistence.key);
-        let by_user = key == Some(PersistenceKey::RdpCookie);
+        let by_user = self.is_sticky_by(PersistenceKey::RdpCookie);
         by_name.then_some(Opening::ServerName).or(by_user.then_some(Opening::RemoteDesktop))
     }
 

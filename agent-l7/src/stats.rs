@@ -3,6 +3,7 @@
 //! Counters only grow and are relaxed atomics: the byte path takes no lock, and reading disturbs
 //! nobody. Two figures of one sample may be a connection apart.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ pub struct Sample {
     pub http: HttpSample,
     pub waits: WaitSample,
     pub persistence: PersistenceSample,
+    /// Associations of DICOM, of all clients together.
+    pub dicom: DicomSample,
+    /// The same by calling AE title.
+    pub titles: Vec<(Arc<str>, DicomSample)>,
     /// Reasons for which connections ended, and how many did.
     pub ended: Vec<(Termination, u64)>,
     /// The real servers of the service, by name.
@@ -49,6 +54,29 @@ pub struct HttpSample {
     pub answers: [u64; 4],
     /// Of these, those that the proxy gave itself.
     pub own_answers: u64,
+}
+
+/// What became of associations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DicomSample {
+    /// Open now, or asked for and not answered yet.
+    pub open: u64,
+    pub requested: u64,
+    /// By a real server.
+    pub accepted: u64,
+    /// By a real server.
+    pub rejected: u64,
+    /// Rejected by the proxy itself.
+    pub refused: u64,
+    /// Accepted, and not released in the end.
+    pub aborted: u64,
+    /// C-STORE operations that succeeded, those with a warning included.
+    pub stored: u64,
+    pub store_warnings: u64,
+    /// C-STORE operations that failed.
+    pub store_failures: u64,
+    /// Of these, those for want of resources.
+    pub out_of_resources: u64,
 }
 
 /// How clients wait for a server that has room.
@@ -123,6 +151,21 @@ pub(crate) struct ServiceCounts {
     pub(crate) ended: EndedCounts,
     pub(crate) waits: WaitCounts,
     pub(crate) persistence: PersistenceCounts,
+    pub(crate) dicom: DicomCounts,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct DicomCounts {
+    pub(crate) open: Count,
+    pub(crate) requested: Count,
+    pub(crate) accepted: Count,
+    pub(crate) rejected: Count,
+    pub(crate) refused: Count,
+    pub(crate) aborted: Count,
+    pub(crate) stored: Count,
+    pub(crate) store_warnings: Count,
+    pub(crate) store_failures: Count,
+    pub(crate) out_of_resources: Count,
 }
 
 #[derive(Debug, Default)]
@@ -184,7 +227,7 @@ impl EndedCounts {
 
 impl ServiceCounts {
     /// All that only grow, but for those of reasons: in an order that stays.
-    pub(crate) fn all(&self) -> [&Count; 18] {
+    pub(crate) fn all(&self) -> [&Count; 27] {
         let [requests, succeeded, redirected, client_errors, server_errors, own] = self.http.all();
         let PersistenceCounts { new, kept, moved } = &self.persistence;
         [
@@ -206,6 +249,15 @@ impl ServiceCounts {
             new,
             kept,
             moved,
+            &self.dicom.requested,
+            &self.dicom.accepted,
+            &self.dicom.rejected,
+            &self.dicom.refused,
+            &self.dicom.aborted,
+            &self.dicom.stored,
+            &self.dicom.store_warnings,
+            &self.dicom.store_failures,
+            &self.dicom.out_of_resources,
         ]
     }
 }
@@ -224,6 +276,23 @@ impl PersistenceCounts {
     pub(crate) fn sample(&self, clients: u64) -> PersistenceSample {
         let Self { new, kept, moved } = self;
         PersistenceSample { clients, new: new.get(), kept: kept.get(), moved: moved.get() }
+    }
+}
+
+impl DicomCounts {
+    pub(crate) fn sample(&self) -> DicomSample {
+        DicomSample {
+            open: self.open.get(),
+            requested: self.requested.get(),
+            accepted: self.accepted.get(),
+            rejected: self.rejected.get(),
+            refused: self.refused.get(),
+            aborted: self.aborted.get(),
+            stored: self.stored.get(),
+            store_warnings: self.store_warnings.get(),
+            store_failures: self.store_failures.get(),
+            out_of_resources: self.out_of_resources.get(),
+        }
     }
 }
 

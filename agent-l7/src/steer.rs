@@ -21,7 +21,7 @@ use pb::question::{Assign, Entries, Forget};
 
 use crate::memory::{Client, Memory, Unknown};
 use crate::plane::{Plane, Refusal};
-use crate::stats::{HttpSample, PersistenceSample, Sample, ServerSample, WaitSample};
+use crate::stats::{DicomSample, HttpSample, PersistenceSample, Sample, ServerSample, WaitSample};
 
 /// The door of a running plane.
 #[derive(Clone, Debug)]
@@ -194,6 +194,7 @@ fn service_message(sample: &Sample) -> pb::Sample {
         queue_wait: queue_wait(sample.waits),
         persistence: persistence(sample.persistence),
         ended: sample.ended.iter().map(ended).collect(),
+        dicom: dicom(sample),
         ..pb::Sample::default()
     }
 }
@@ -233,6 +234,33 @@ fn http(sample: &HttpSample) -> Option<v1::HttpStatistics> {
         server_errors_total: server_errors,
         own_answers_total: signed(sample.own_answers),
     })
+}
+
+/// None where nobody has asked for an association.
+fn dicom(sample: &Sample) -> Option<v1::DicomStatistics> {
+    let title = |(title, sample): &(Arc<str>, DicomSample)| v1::AeTitleCounts {
+        ae_title: title.to_string(),
+        counts: Some(dicom_counts(sample)),
+    };
+    (sample.dicom != DicomSample::default()).then(|| v1::DicomStatistics {
+        all: Some(dicom_counts(&sample.dicom)),
+        ae_titles: sample.titles.iter().map(title).collect(),
+    })
+}
+
+fn dicom_counts(sample: &DicomSample) -> v1::DicomCounts {
+    v1::DicomCounts {
+        associations: signed(sample.open),
+        requested_total: signed(sample.requested),
+        accepted_total: signed(sample.accepted),
+        rejected_total: signed(sample.rejected),
+        refused_total: signed(sample.refused),
+        aborted_total: signed(sample.aborted),
+        stored_total: signed(sample.stored),
+        store_warnings_total: signed(sample.store_warnings),
+        store_failures_total: signed(sample.store_failures),
+        out_of_resources_total: signed(sample.out_of_resources),
+    }
 }
 
 fn server_message(sample: &ServerSample) -> pb::Sample {

@@ -34,6 +34,7 @@ mod connection;
 mod debts;
 mod mailbox;
 mod moving;
+mod parting;
 mod setup;
 mod timers;
 

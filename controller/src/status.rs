@@ -94,6 +94,7 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         queue: queue(&samples),
         persistence: persistence(&samples),
         http: http(&samples),
+        dicom: dicom(&samples),
     }
 }
 
@@ -300,6 +301,40 @@ fn http(samples: &[&Sample]) -> Option<pb::HttpStatistics> {
         server_errors_total: a.server_errors_total.saturating_add(b.server_errors_total),
         own_answers_total: a.own_answers_total.saturating_add(b.own_answers_total),
     })
+}
+
+/// What became of associations, over all appliances.
+fn dicom(samples: &[&Sample]) -> Option<pb::DicomStatistics> {
+    let all = || samples.iter().filter_map(|sample| sample.dicom.as_ref());
+    all().next()?;
+    let mut titles: BTreeMap<&str, pb::DicomCounts> = BTreeMap::new();
+    for one in all().flat_map(|statistics| &statistics.ae_titles) {
+        let counts = titles.entry(&one.ae_title).or_default();
+        *counts = dicom_counts(*counts, one.counts.unwrap_or_default());
+    }
+    let title = |(title, counts): (&str, pb::DicomCounts)| pb::AeTitleCounts {
+        ae_title: title.to_owned(),
+        counts: Some(counts),
+    };
+    Some(pb::DicomStatistics {
+        all: all().filter_map(|statistics| statistics.all).reduce(dicom_counts),
+        ae_titles: titles.into_iter().map(title).collect(),
+    })
+}
+
+fn dicom_counts(a: pb::DicomCounts, b: pb::DicomCounts) -> pb::DicomCounts {
+    pb::DicomCounts {
+        associations: a.associations.saturating_add(b.associations),
+        requested_total: a.requested_total.saturating_add(b.requested_total),
+        accepted_total: a.accepted_total.saturating_add(b.accepted_total),
+        rejected_total: a.rejected_total.saturating_add(b.rejected_total),
+        refused_total: a.refused_total.saturating_add(b.refused_total),
+        aborted_total: a.aborted_total.saturating_add(b.aborted_total),
+        stored_total: a.stored_total.saturating_add(b.stored_total),
+        store_warnings_total: a.store_warnings_total.saturating_add(b.store_warnings_total),
+        store_failures_total: a.store_failures_total.saturating_add(b.store_failures_total),
+        out_of_resources_total: a.out_of_resources_total.saturating_add(b.out_of_resources_total),
+    }
 }
 
 /// The traffic of each port over all appliances. Connections are counted by port everywhere, or

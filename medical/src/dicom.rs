@@ -13,7 +13,7 @@ pub use command::{CommandField, CommandSet};
 pub use item::{Item, Malformed};
 pub use pdu::{Header, HeaderError, Kind};
 pub use reject::{Reject, RejectReason, RejectResult};
-pub use request::{APPLICATION_CONTEXT, AssociateRequest, ProposedContext};
+pub use request::{APPLICATION_CONTEXT, AeTitles, AssociateRequest, ProposedContext};
 pub use status::{Status, StatusClass};
 pub use watch::{Event, Lost, Watcher};
 

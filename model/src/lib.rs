@@ -8,6 +8,7 @@ pub mod address;
 pub mod agent;
 pub mod check;
 pub mod desired;
+pub mod dicom;
 pub mod http;
 pub mod judge;
 pub mod key_pair;

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::check::HealthCheck;
+use crate::dicom::Dicom;
 use crate::http::{Http, Route};
 use crate::name::{Id, ServiceName};
 use crate::port::{Port, PortSet};
@@ -146,6 +147,7 @@ pub struct Layer7 {
     pub timeouts: Timeouts,
     pub routes: Vec<Route>,
     pub http: Http,
+    pub dicom: Dicom,
     /// Where connections to real servers and the fallback come from. Absent: the kernel's choice.
     pub source_address: Option<IpAddr>,
     /// Connections to real servers come from the client's address.
@@ -251,6 +253,7 @@ impl Layer7 {
             timeouts: Timeouts::DEFAULT,
             routes: Vec::new(),
             http: Http::default(),
+            dicom: Dicom::default(),
             source_address: None,
             transparent_source: false,
             slow_start: None,

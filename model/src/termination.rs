@@ -41,11 +41,17 @@ pub enum Termination {
     OutOfResources,
     InternalError,
     ClientLimited,
+    AssociationRejected,
+    AssociationRefused,
+    ClientAborted,
+    ServerAborted,
+    ClientLeftAssociation,
+    ServerLeftAssociation,
 }
 
 impl Termination {
     /// All of them, in the order of their numbers, which begin with 1.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 42] = [
         Self::Completed,
         Self::ClientLeftInGreeting,
         Self::ClientLeftInTls,
@@ -82,6 +88,12 @@ impl Termination {
         Self::OutOfResources,
         Self::InternalError,
         Self::ClientLimited,
+        Self::AssociationRejected,
+        Self::AssociationRefused,
+        Self::ClientAborted,
+        Self::ServerAborted,
+        Self::ClientLeftAssociation,
+        Self::ServerLeftAssociation,
     ];
 
     /// The number that the API has for it.
@@ -154,7 +166,7 @@ impl Termination {
                 "the client was silent for too long after the real server had ended",
             ),
             Self::GreetingMalformed => {
-                ("GREETING_MALFORMED", "PR", "it did not begin with a PROXY protocol header")
+                ("GREETING_MALFORMED", "PR", "it did not begin with what it must")
             }
             Self::TlsFailed => ("TLS_FAILED", "PR", "no TLS session came about with the client"),
             Self::RequestMalformed => {
@@ -204,6 +216,22 @@ impl Termination {
             Self::InternalError => ("INTERNAL_ERROR", "I*", "an error in the proxy"),
             Self::ClientLimited => {
                 ("CLIENT_LIMITED", "PR", "the client has as many connections as it may")
+            }
+            Self::AssociationRejected => {
+                ("ASSOCIATION_REJECTED", "--", "a real server rejected the association")
+            }
+            Self::AssociationRefused => {
+                ("ASSOCIATION_REFUSED", "PR", "a route or a limit forbids the association")
+            }
+            Self::ClientAborted => ("CLIENT_ABORTED", "CD", "the client aborted the association"),
+            Self::ServerAborted => {
+                ("SERVER_ABORTED", "SD", "the real server aborted the association")
+            }
+            Self::ClientLeftAssociation => {
+                ("CLIENT_LEFT_ASSOCIATION", "CD", "the client left in mid-association")
+            }
+            Self::ServerLeftAssociation => {
+                ("SERVER_LEFT_ASSOCIATION", "SD", "the real server left in mid-association")
             }
         }
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use gantry_model::name::ServiceName;
 use gantry_model::service::{
-    CongestionControl, Forwarding, Layer7, Mode, PersistenceKey, Protocol, VirtualService,
+    CongestionControl, Forwarding, Layer7, Mode, Protocol, VirtualService,
 };
 use rustix::io::Errno;
 
@@ -39,16 +39,10 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
             "the proxy listens on TCP only: use layer 4 forwarding for UDP",
         ),
         (
-            !matches!(layer7.mode, Mode::Tcp | Mode::Http),
+            layer7.mode == Mode::Mllp,
             "UNSUPPORTED_MODE",
             "layer7.mode",
-            "this proxy carries the modes TCP and HTTP only: use TCP, and the bytes pass unchanged",
-        ),
-        (
-            service.persistence.is_some_and(|kept| kept.key == PersistenceKey::CallingAeTitle),
-            "UNSUPPORTED_PERSISTENCE",
-            "persistence.key",
-            "this proxy does not know clients by their AE title yet: use SOURCE_IP",
+            "this proxy does not carry the mode MLLP yet: use TCP, and the bytes pass unchanged",
         ),
     ] {
         if refused {

@@ -1,17 +1,20 @@
-//! What carries the bytes of one connection: the plain relay, or the one that encrypts.
+//! What carries the bytes of one connection: the plain relay, or the one that sees what it carries.
 
 use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
 
-use super::{Bench, End, Pair, Progress, Relay, Secrets, SecureRelay, Side};
+use crate::dicom::Association;
+use crate::leg::Leg;
+
+use super::{Associated, Bench, CopyingRelay, End, Pair, Progress, Relay, Secrets, Side};
 
 /// How a connection's bytes are carried.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "most are plain, and lie in a box already")]
 pub(crate) enum Carrier {
     Plain(Relay),
-    Secure(Box<SecureRelay>),
+    Copying(Box<CopyingRelay>),
 }
 
 /// Calls the same function of whichever relay there is.
@@ -19,7 +22,7 @@ macro_rules! either {
     ($carrier:expr, $relay:ident => $call:expr) => {
         match $carrier {
             Carrier::Plain($relay) => $call,
-            Carrier::Secure($relay) => $call,
+            Carrier::Copying($relay) => $call,
         }
     };
 }
@@ -29,15 +32,35 @@ impl Carrier {
         if secrets.are_none() {
             Self::Plain(Relay::new(pair, now))
         } else {
-            Self::Secure(Box::new(SecureRelay::new(pair, secrets, bench, now)))
+            Self::Copying(Box::new(CopyingRelay::new(pair, secrets, bench, now)))
         }
     }
 
-    /// The relay, if it does not encrypt.
+    pub(crate) fn associate(parts: Associated, bench: &mut Bench, now: Instant) -> Self {
+        Self::Copying(Box::new(CopyingRelay::associate(parts, bench, now)))
+    }
+
+    /// The association, where there is one.
+    pub(crate) fn association(&self) -> Option<&Association> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Copying(relay) => relay.association(),
+        }
+    }
+
+    /// Ends an association before its time: gives the sides that can be told of it.
+    pub(crate) fn break_off(self, bench: &mut Bench, now: Instant) -> [Option<Leg>; 2] {
+        match self {
+            Self::Plain(_) => [None, None],
+            Self::Copying(relay) => relay.break_off(bench, now),
+        }
+    }
+
+    /// The relay, if it does not look at what it carries.
     pub(crate) fn plain(&self) -> Option<&Relay> {
         match self {
             Self::Plain(relay) => Some(relay),
-            Self::Secure(_) => None,
+            Self::Copying(_) => None,
         }
     }
 

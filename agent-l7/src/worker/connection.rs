@@ -11,8 +11,10 @@ use std::time::Instant;
 use rustix::event::epoll::EventFlags;
 use tracing::info;
 
+use crate::dicom::{Association, Story};
 use crate::ending::{Ending, Phase};
 use crate::http::Client;
+use crate::leg::Leg;
 use crate::limits::Pass;
 use crate::queue::Place;
 use crate::relay::{Carrier, End, Progress, Side};
@@ -21,6 +23,7 @@ use crate::server::Tenure;
 use crate::service::Service;
 use crate::slab::Key;
 
+use super::parting::{Parting, Summary};
 use super::setup::{Setup, Step, Target};
 use super::{Desk, Listening};
 
@@ -57,6 +60,7 @@ pub(super) enum Fate {
 enum Stage {
     Setup(Box<Setup>),
     Relaying(Box<Relaying>),
+    Parting(Box<Parting>),
     Over,
 }
 
@@ -79,6 +83,8 @@ enum Debt {
 struct Record {
     peer: SocketAddr,
     since: Instant,
+    /// Of its association.
+    story: Option<Arc<Story>>,
 }
 
 /// Counts a client in its service for as long as it is there.
@@ -97,7 +103,7 @@ impl Connection {
         let setup = Setup::new(Arc::clone(&to.service), to.port, client, peer);
         Self {
             key,
-            record: logged.then(|| Box::new(Record { peer, since: now })),
+            record: logged.then(|| Box::new(Record { peer, since: now, story: None })),
             stage: Stage::Setup(Box::new(setup)),
             guest: Guest::new(Arc::clone(&to.service)),
             ready: false,
@@ -136,6 +142,11 @@ impl Connection {
                 self.want_turn(desk);
                 Fate::Lives
             }
+            Stage::Parting(parting) => {
+                parting.notice(side, flags);
+                self.want_turn(desk);
+                Fate::Lives
+            }
             Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }
@@ -143,11 +154,20 @@ impl Connection {
     /// Moves bytes.
     pub(super) fn turn(&mut self, desk: &mut Desk) -> Fate {
         self.ready = false;
-        let Stage::Relaying(relaying) = &mut self.stage else { return Fate::Lives };
-        match relaying.relay.turn(&mut desk.bench, desk.now) {
-            Progress::Waiting => self.note_debt(desk),
-            Progress::More => self.want_turn(desk),
-            Progress::Ended(end) => return self.end(end),
+        match &mut self.stage {
+            Stage::Relaying(relaying) => match relaying.relay.turn(&mut desk.bench, desk.now) {
+                Progress::Waiting => self.note_debt(desk),
+                Progress::More => self.want_turn(desk),
+                Progress::Ended(end) => return self.end(end, desk),
+            },
+            Stage::Parting(parting) => {
+                if parting.turn(&mut desk.bench) {
+                    self.want_turn(desk);
+                } else if parting.is_over() {
+                    return Fate::Ends(parting.why);
+                }
+            }
+            Stage::Setup(_) | Stage::Over => {}
         }
         Fate::Lives
     }
@@ -178,19 +198,23 @@ impl Connection {
         match &self.stage {
             Stage::Setup(_) => self.set_up(desk, Setup::review),
             Stage::Relaying(_) => self.reckon(desk),
+            Stage::Parting(_) => Fate::Lives,
             Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }
 
     /// The timer rang.
     pub(super) fn ring(&mut self, desk: &mut Desk) -> Fate {
-        if let Stage::Setup(_) = self.stage {
-            return self.set_up(desk, Setup::ring);
-        }
-        let Stage::Relaying(relaying) = &self.stage else { return Fate::Ends(Ending::Trouble) };
+        let relaying = match &self.stage {
+            Stage::Setup(_) => return self.set_up(desk, Setup::ring),
+            Stage::Parting(parting) if parting.until > desk.now => return Fate::Lives,
+            Stage::Parting(parting) => return Fate::Ends(parting.why),
+            Stage::Relaying(relaying) => relaying,
+            Stage::Over => return Fate::Ends(Ending::Trouble),
+        };
         if let Some(end) = relaying.relay.expired(desk.now) {
             self.service().counts.idle_timeouts.add(1);
-            return self.end(end);
+            return self.end(end, desk);
         }
         self.reckon(desk)
     }
@@ -208,6 +232,8 @@ impl Connection {
                 Fate::Lives
             }
             Step::Connected(server_seen) => self.relay(server_seen, desk),
+            Step::Associated => self.associate(desk),
+            Step::Parts(why) => self.part(why, desk),
             Step::Failed(why) => Fate::Ends(why),
             Step::Http => Fate::Leaves,
         }
@@ -232,26 +258,93 @@ impl Connection {
         self.reckon(desk)
     }
 
+    fn associate(&mut self, desk: &mut Desk) -> Fate {
+        let trouble = Fate::Ends(Ending::Trouble);
+        let Stage::Setup(mut setup) = self.leave_stage() else { return trouble };
+        self.take_story(&setup);
+        let pass = setup.take_pass();
+        let Some((parts, target)) = setup.into_associated() else { return trouble };
+        let relay = Carrier::associate(parts, &mut desk.bench, desk.now);
+        self.stage = Stage::Relaying(Box::new(Relaying { relay, target, pass }));
+        self.want_turn(desk);
+        self.reckon(desk)
+    }
+
+    /// Tells the client that it is not served.
+    fn part(&mut self, why: Ending, desk: &mut Desk) -> Fate {
+        let Stage::Setup(mut setup) = self.leave_stage() else { return Fate::Ends(why) };
+        self.take_story(&setup);
+        let phase = setup.phase();
+        let Some((mut client, farewell)) = setup.part() else { return Fate::Ends(why) };
+        client.write(&farewell, &mut desk.bench.sealed);
+        let summary = Summary { server: NOBODY.to_owned(), carried: [0, 0] };
+        self.say_goodbye([Some(client), None], (why, phase), summary, desk)
+    }
+
+    fn take_story(&mut self, setup: &Setup) {
+        if let Some(record) = &mut self.record {
+            record.story = setup.story().cloned();
+        }
+    }
+
     /// Whether the connection may stay, and until when.
-    fn reckon(&mut self, desk: &Desk) -> Fate {
+    fn reckon(&mut self, desk: &mut Desk) -> Fate {
         let Stage::Relaying(relaying) = &self.stage else { return Fate::Lives };
         let Relaying { relay, target, .. } = &**relaying;
         if self.service().is_closed() {
-            return Fate::Ends(Ending::ServiceClosed);
+            return self.cut_off(Ending::ServiceClosed, desk);
         }
         self.due = match target.tenure() {
             Tenure::Stay => Some(relay.deadline()),
             Tenure::Until(end) if end > desk.now => Some(relay.deadline().min(end)),
-            Tenure::Until(_) | Tenure::Over => return Fate::Ends(target.taken()),
+            Tenure::Until(_) | Tenure::Over => {
+                let why = target.taken();
+                return self.cut_off(why, desk);
+            }
         };
         Fate::Lives
     }
 
-    fn end(&mut self, end: End) -> Fate {
-        if let Stage::Relaying(relaying) = &mut self.stage {
-            relaying.relay.close(end);
+    /// Ends what is relayed before its time: an association by A-ABORTs, all else by resets.
+    fn cut_off(&mut self, why: Ending, desk: &mut Desk) -> Fate {
+        let associated =
+            |relaying: &Relaying| relaying.relay.association().is_some_and(Association::is_open);
+        match &self.stage {
+            Stage::Relaying(relaying) if associated(relaying) => {}
+            _ => return Fate::Ends(why),
         }
-        Fate::Ends(Ending::Relayed(end))
+        let Stage::Relaying(relaying) = self.leave_stage() else { return Fate::Ends(why) };
+        let Relaying { relay, target, .. } = *relaying;
+        let phase = Phase::relayed(relay.ended());
+        let summary = Summary { server: target.name().to_owned(), carried: relay.carried() };
+        let legs = relay.break_off(&mut desk.bench, desk.now);
+        self.say_goodbye(legs, (why, phase), summary, desk)
+    }
+
+    fn say_goodbye(
+        &mut self,
+        legs: [Option<Leg>; 2],
+        told: (Ending, Phase),
+        summary: Summary,
+        desk: &mut Desk,
+    ) -> Fate {
+        let parting = Parting::new(legs, told, summary, desk.now);
+        self.due = Some(parting.until);
+        self.stage = Stage::Parting(Box::new(parting));
+        self.want_turn(desk);
+        Fate::Lives
+    }
+
+    fn end(&mut self, end: End, desk: &mut Desk) -> Fate {
+        let Stage::Relaying(relaying) = &mut self.stage else { return Fate::Ends(Ending::Trouble) };
+        match relaying.relay.association() {
+            Some(association) if association.is_open() => {
+                return self.cut_off(Ending::Relayed(end), desk);
+            }
+            _ => relaying.relay.close(end),
+        }
+        let aborted = relaying.relay.association().and_then(Association::ending);
+        Fate::Ends(aborted.unwrap_or(Ending::Relayed(end)))
     }
 
     /// How far it has come.
@@ -259,6 +352,7 @@ impl Connection {
         match &self.stage {
             Stage::Setup(setup) => setup.phase(),
             Stage::Relaying(relaying) => Phase::relayed(relaying.relay.ended()),
+            Stage::Parting(parting) => parting.phase,
             Stage::Over => Phase::Connect,
         }
     }
@@ -269,15 +363,21 @@ impl Connection {
         let reason = why.termination(phase);
         self.service().counts.ended.count(reason).add(1);
         let Some(record) = &self.record else { return };
-        let Record { peer, since } = **record;
+        let Record { peer, since, story } = &**record;
         let service = self.service();
         let (server, [from_client, to_client]) = match &self.stage {
             Stage::Relaying(relaying) => (relaying.target.name(), relaying.relay.carried()),
-            Stage::Setup(_) | Stage::Over => ("none", [0, 0]),
+            Stage::Parting(parting) => (parting.summary.server.as_str(), parting.summary.carried),
+            Stage::Setup(_) | Stage::Over => (NOBODY, [0, 0]),
         };
-        let seconds = now.saturating_duration_since(since).as_secs_f64();
+        let seconds = now.saturating_duration_since(*since).as_secs_f64();
+        let story = story.as_deref();
         info!(
             service = %service.name, client = %peer, server, from_client, to_client, seconds,
+            called = story.map(|story| &*story.called),
+            calling = story.map(|story| &*story.calling),
+            stored = story.map(|story| story.stored.get()),
+            store_failures = story.map(|story| story.failed.get()),
             phase = phase.as_str(), reason = reason.name(), haproxy = reason.haproxy(),
             why = reason.as_str(), "connection ended"
         );
@@ -317,6 +417,9 @@ impl Drop for Guest {
         self.0.counts.active.sub(1);
     }
 }
+
+/// What the log calls the real server of a client that has none.
+const NOBODY: &str = "none";
 
 /// What a connection that only waits for bytes takes besides itself.
 #[cfg(test)]

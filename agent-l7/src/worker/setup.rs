@@ -3,7 +3,8 @@
 //! A server is chosen and connected to; if that fails, another one at once, each at most once and
 //! all within a few times the connect timeout, and the client sees nothing of it. Where every
 //! server is at its maximum the client waits in line. When no server is left the fallback is
-//! tried, and without one the client is reset: it must not take an empty stream for an answer.
+//! tried, and without one the client is reset: it must not take an empty stream for an answer. Where the
+//! mode is DICOM it is told, and being connected includes that the server accepts its association.
 //! Not a byte is read from the client before that, but for the PROXY protocol header that it may have to
 //! begin with, and its TLS handshake; at what it begins with is only looked, where the choice depends on it. Where the server speaks TLS, its handshake is part of connecting.
 
@@ -12,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gantry_medical::dicom::{Reject, RejectReason};
 use gantry_model::port::Port;
 use gantry_model::service::Endpoint;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -27,7 +29,7 @@ use crate::proxy_header::{self, Ends, Header};
 use crate::queue::{Place, Ticket};
 use crate::relay::{Early, INTEREST, Pair, Patience, Secrets, Side};
 use crate::seat::{Seat, Visitor};
-use crate::server::Tenure;
+use crate::server::{Server, Tenure};
 use crate::service::{Admission, Service};
 use crate::socket::{self, Source};
 use crate::stats::Traffic;
@@ -35,8 +37,10 @@ use crate::tls::Session;
 
 use super::{Desk, Guest, SERVER};
 
+use association::{Asking, Offering};
 pub(super) use moving::Moved;
 
+mod association;
 mod handshake;
 mod moving;
 mod opening;
@@ -53,8 +57,12 @@ pub(super) struct Setup {
     client: Unserved,
     /// The client speaks TLS.
     session: Option<Box<Session>>,
-    /// What it said right after its handshake.
+    /// What it said right after its handshake, or asks for an association with.
     early: Vec<u8>,
+    /// The association that it asks for.
+    asking: Option<Box<Asking>>,
+    /// What it is told last.
+    farewell: Option<[u8; 10]>,
     /// What the poller said of the client so far.
     client_seen: EventFlags,
     state: State,
@@ -73,6 +81,10 @@ pub(super) enum Step {
     Connected(EventFlags),
     /// The client has gone, or is to be reset.
     Failed(Ending),
+    /// The server has accepted the client's association.
+    Associated,
+    /// The client is to be told that it is not served, and why.
+    Parts(Ending),
     /// The client speaks HTTP.
     Http,
 }
@@ -107,6 +119,10 @@ enum State {
     Shaking {
         until: Instant,
     },
+    /// The client has to say which association it wants.
+    Requesting {
+        until: Instant,
+    },
     Choosing,
     Waiting(InLine),
     Dialling {
@@ -116,6 +132,8 @@ enum State {
     },
     /// The proxy and the server agree on keys.
     Securing(Box<Securing>),
+    /// The server has to accept the association.
+    Offering(Box<Offering>),
 }
 
 /// A server that has taken the connection, and speaks TLS.
@@ -159,6 +177,8 @@ impl Setup {
             client: Unserved(Some(client)),
             session: None,
             early: Vec::new(),
+            asking: None,
+            farewell: None,
             client_seen: EventFlags::empty(),
             state: State::Choosing,
             queue_until: None,
@@ -195,6 +215,10 @@ impl Setup {
         Some(Ready { pair, secrets, target, pass, client_seen, server_seen })
     }
 
+    pub(super) fn take_pass(&mut self) -> Option<Box<Pass>> {
+        self.pass.take()
+    }
+
     /// The client, as those want it who serve HTTP.
     pub(super) fn into_client(mut self, guest: Guest) -> Option<Client> {
         let socket = self.client.0.take()?;
@@ -206,10 +230,12 @@ impl Setup {
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.state {
             State::Choosing => None,
-            State::Greeting { until } | State::Listening { until } | State::Shaking { until } => {
-                Some(*until)
-            }
+            State::Greeting { until }
+            | State::Listening { until }
+            | State::Shaking { until }
+            | State::Requesting { until } => Some(*until),
             State::Securing(securing) => Some(securing.until),
+            State::Offering(offering) => Some(offering.until),
             State::Waiting(_) => self.queue_until,
             State::Dialling { until, .. } => Some(*until),
         }
@@ -218,13 +244,20 @@ impl Setup {
     /// How far it has come.
     pub(super) fn phase(&self) -> Phase {
         match &self.state {
-            State::Greeting { .. } | State::Listening { .. } => Phase::Greeting,
+            State::Greeting { .. } | State::Listening { .. } | State::Requesting { .. } => {
+                Phase::Greeting
+            }
             State::Shaking { .. } => Phase::Tls,
             State::Waiting(_) => Phase::Queue,
             State::Choosing if self.dial_until.is_none() && self.queue_until.is_some() => {
                 Phase::Queue
             }
-            State::Choosing | State::Dialling { .. } | State::Securing(_) => Phase::Connect,
+            State::Choosing if self.dial_until.is_none() && self.farewell.is_some() => {
+                Phase::Greeting
+            }
+            State::Choosing | State::Dialling { .. } | State::Securing(_) | State::Offering(_) => {
+                Phase::Connect
+            }
         }
     }
 
@@ -343,6 +376,9 @@ impl Setup {
             State::Securing(it) if matches!(it.target.tenure(), Tenure::Over) => {
                 self.choose(place, desk)
             }
+            State::Offering(it) if matches!(it.target.tenure(), Tenure::Over) => {
+                self.choose(place, desk)
+            }
             _ => Step::Pending,
         }
     }
@@ -365,6 +401,10 @@ impl Setup {
             State::Securing(securing) if securing.until <= desk.now => {
                 self.dial_failed(Errno::TIMEDOUT, place, desk)
             }
+            State::Offering(offering) if offering.until <= desk.now => {
+                self.dial_failed(Errno::TIMEDOUT, place, desk)
+            }
+            State::Requesting { until } if *until <= desk.now => self.unrequested(),
             State::Waiting(line) if self.queue_until.is_some_and(|until| until <= desk.now) => {
                 if !line.leave() {
                     // A seat or a recall is in the mailbox.
@@ -372,7 +412,10 @@ impl Setup {
                     return Step::Pending;
                 }
                 self.service.counts.queue_timeouts.add(1);
-                Step::Failed(Ending::QueueTimeout)
+                self.reject(
+                    Reject::transient(RejectReason::LocalLimitExceeded),
+                    Ending::QueueTimeout,
+                )
             }
             _ => Step::Pending,
         }
@@ -398,6 +441,11 @@ impl Setup {
             State::Greeting { .. } => return self.greet(place, desk),
             State::Listening { .. } => return self.listen(place, desk),
             State::Shaking { .. } => return self.shake(place, desk),
+            State::Requesting { .. } => return self.request(place, desk),
+            // Who wants an association does not end its stream before that.
+            _ if self.asking.is_some() && flags.contains(EventFlags::RDHUP) => {
+                return Step::Failed(Ending::ClientLeft);
+            }
             _ => {}
         }
         let waiting = matches!(self.state, State::Waiting(_));
@@ -420,6 +468,10 @@ impl Setup {
             securing.seen |= flags;
             return self.secure(place, desk);
         }
+        if let State::Offering(offering) = &mut self.state {
+            offering.leg.notice(flags);
+            return self.answer(place, desk);
+        }
         let State::Dialling { socket, .. } = &self.state else { return Step::Pending };
         match sockopt::socket_error(socket).and_then(|error| error) {
             Err(error) => self.dial_failed(error, place, desk),
@@ -435,8 +487,16 @@ impl Setup {
             }
             _ => match self.service.routing().secrecy.servers.clone() {
                 Some(tls) => self.begin_securing(&tls, seen, place, desk),
-                None => Step::Connected(seen),
+                None => self.taken_up(seen, place, desk),
             },
+        }
+    }
+
+    /// The server can be spoken with.
+    fn taken_up(&mut self, seen: EventFlags, place: Place, desk: &mut Desk) -> Step {
+        match self.asking {
+            Some(_) => self.offer(seen, place, desk),
+            None => Step::Connected(seen),
         }
     }
 
@@ -450,7 +510,8 @@ impl Setup {
                 true
             }
             Err(error) => {
-                self.blame(&Target::Server(seat), error, desk);
+                self.tell_trouble(error, desk);
+                self.blame(&Target::Server(seat), untaken(error), &error.to_string(), desk);
                 false
             }
         }
@@ -465,7 +526,8 @@ impl Setup {
                 Step::Pending
             }
             Err(error) => {
-                self.blame(&Target::Fallback, error, desk);
+                self.tell_trouble(error, desk);
+                self.blame(&Target::Fallback, untaken(error), &error.to_string(), desk);
                 self.refuse()
             }
         }
@@ -480,7 +542,9 @@ impl Setup {
         let routing = self.service.routing();
         let layer7 = &routing.layer7;
         let patience = layer7.timeouts.connect;
-        self.dial_until.get_or_insert(after_dials(desk.now, patience));
+        let answer = self.asking.as_ref().map_or(Duration::ZERO, |_| layer7.dicom.answer_timeout);
+        let all = patience.saturating_add(answer);
+        self.dial_until.get_or_insert(after_dials(desk.now, all));
         let port = to.port.unwrap_or(self.port);
         let at = SocketAddr::new(to.address, port.get());
         let socket = socket::connect(at, source, &layer7.tcp)?;
@@ -490,16 +554,23 @@ impl Setup {
     }
 
     fn dial_failed(&mut self, error: Errno, place: Place, desk: &mut Desk) -> Step {
-        let state = std::mem::replace(&mut self.state, State::Choosing);
-        let (target, was_securing) = match state {
-            State::Dialling { target, .. } => (target, false),
-            State::Securing(securing) => (securing.target, true),
+        let why = match (untaken(error), &self.state) {
+            (Untaken::Refused, State::Securing(_)) => Untaken::Unshaken,
+            (why, _) => why,
+        };
+        self.tell_trouble(error, desk);
+        self.fail(why, &error.to_string(), place, desk)
+    }
+
+    /// The attempt that is under way has failed: makes another one, if there is anybody left to try.
+    fn fail(&mut self, why: Untaken, error: &str, place: Place, desk: &mut Desk) -> Step {
+        let target = match std::mem::replace(&mut self.state, State::Choosing) {
+            State::Dialling { target, .. } => target,
+            State::Securing(securing) => securing.target,
+            State::Offering(offering) => offering.target,
             _ => return Step::Pending,
         };
-        self.blame(&target, error, desk);
-        if was_securing && self.untaken == Some(Untaken::Refused) {
-            self.untaken = Some(Untaken::Unshaken);
-        }
+        self.blame(&target, why, error, desk);
         match target {
             Target::Fallback => self.refuse(),
             Target::Server(seat) => {
@@ -510,25 +581,29 @@ impl Setup {
     }
 
     /// Puts a failed attempt down to its target.
-    fn blame(&mut self, target: &Target, error: Errno, desk: &Desk) {
+    fn blame(&mut self, target: &Target, why: Untaken, error: &str, desk: &Desk) {
         target.traffic(&self.service).connect_failures.add(1);
-        let routing = self.service.routing();
-        let source = routing.layer7.source_address;
-        self.service.trouble.tell(&self.service.name, source, error, desk.now);
-        self.untaken = Some(untaken(error));
+        self.untaken = Some(why);
         let Target::Server(seat) = target else { return };
-        debug!(server = %seat.server.name, %error, "connect failed");
+        debug!(server = %seat.server.name, error, "connect failed");
         self.visitor.tried.push(Arc::clone(&seat.server));
-        if self.untaken != Some(Untaken::Exhausted) {
-            seat.server.suspect(&routing.layer7.passive_health, desk.now);
+        if why != Untaken::Exhausted {
+            let rule = &self.service.routing().layer7.passive_health;
+            seat.server.suspect(rule, desk.now);
         }
     }
 
+    fn tell_trouble(&self, error: Errno, desk: &Desk) {
+        let source = self.service.routing().layer7.source_address;
+        self.service.trouble.tell(&self.service.name, source, error, desk.now);
+    }
+
     /// Tells the client that nobody serves it.
-    fn refuse(&self) -> Step {
+    fn refuse(&mut self) -> Step {
         self.service.counts.unserved.add(1);
         let closed = self.service.is_closed();
-        Step::Failed(if closed { Ending::ServiceClosed } else { Ending::Unserved(self.untaken) })
+        let why = if closed { Ending::ServiceClosed } else { Ending::Unserved(self.untaken) };
+        self.reject_for_want_of_servers(why)
     }
 }
 
@@ -537,6 +612,14 @@ impl Target {
         match self {
             Self::Server(seat) => seat.tenure(),
             Self::Fallback => Tenure::Stay,
+        }
+    }
+
+    /// The real server, if it is one.
+    pub(super) fn server(&self) -> Option<&Arc<Server>> {
+        match self {
+            Self::Server(seat) => Some(&seat.server),
+            Self::Fallback => None,
         }
     }
 

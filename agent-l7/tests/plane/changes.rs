@@ -8,9 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use gantry_model::server::{AdminState, RealServer};
-use gantry_model::service::{
-    Algorithm, CongestionControl, Mode, Persistence, PersistenceKey, Protocol, Tcp,
-};
+use gantry_model::service::{Algorithm, CongestionControl, Mode, Protocol, Tcp};
 use gantry_runtime::clock;
 
 use crate::support::{Bed, expect_reset, greeter, is_alive, layer7, serve, server, until};
@@ -139,13 +137,9 @@ fn what_cannot_be_carried_out_is_refused_and_changes_nothing() {
         change(&mut service);
         bad.push((service, reason, field));
     };
-    let persistence = |key| Some(Persistence { key, timeout: Duration::ZERO, prefix: None });
-    other("UNSUPPORTED_MODE", "layer7.mode", &|service| layer7(service).mode = Mode::Dicom);
+    other("UNSUPPORTED_MODE", "layer7.mode", &|service| layer7(service).mode = Mode::Mllp);
     other("UNSUPPORTED_TCP", "layer7.tcp.congestion_control", &|service| {
         layer7(service).tcp.congestion_control = CongestionControl::new("nonesuch");
-    });
-    other("UNSUPPORTED_PERSISTENCE", "persistence.key", &|service| {
-        service.persistence = persistence(PersistenceKey::CallingAeTitle);
     });
     other("UNSUPPORTED_PROTOCOL", "listener.protocol", &|service| {
         service.listener.protocol = Protocol::Udp;

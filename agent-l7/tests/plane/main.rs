@@ -7,6 +7,7 @@
 mod aside;
 mod changes;
 mod clients;
+mod dicom;
 mod ended;
 mod ended_http;
 mod http;

@@ -87,6 +87,22 @@ pub(crate) fn client_config(
 
 /// A real server that speaks TLS, and echoes until the client's end.
 pub(crate) fn secret_echo(pair: &KeyPair, clients: Option<&Authority>) -> SocketAddr {
+    secret_serve(pair, clients, |mut stream| {
+        let mut heard = Vec::new();
+        if stream.read_to_end(&mut heard).is_ok() {
+            stream.write_all(&heard).unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        }
+    })
+}
+
+/// A real server that speaks TLS.
+pub(crate) fn secret_serve(
+    pair: &KeyPair,
+    clients: Option<&Authority>,
+    handle: impl Fn(StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static,
+) -> SocketAddr {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&ring))
         .with_safe_default_protocol_versions()
@@ -101,13 +117,7 @@ pub(crate) fn secret_echo(pair: &KeyPair, clients: Option<&Authority>) -> Socket
     let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
     serve(move |stream| {
         let session = ServerConnection::new(Arc::clone(&config)).unwrap();
-        let mut stream = StreamOwned::new(session, stream);
-        let mut heard = Vec::new();
-        if stream.read_to_end(&mut heard).is_ok() {
-            stream.write_all(&heard).unwrap();
-            stream.conn.send_close_notify();
-            stream.flush().unwrap();
-        }
+        handle(StreamOwned::new(session, stream));
     })
 }
 

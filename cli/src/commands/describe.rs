@@ -15,6 +15,7 @@ use crate::output;
 use crate::overview::{finding, rejection};
 use crate::session::Session;
 
+mod associations;
 mod connections;
 
 const EVENTS: usize = 10;
@@ -80,6 +81,7 @@ async fn service(name: String, session: &Session) -> Result<String> {
     ports(&mut text, &status.ports);
     connections::ended(&mut text, &status.ended);
     http(&mut text, status.http.as_ref());
+    associations::associations(&mut text, status.dicom.as_ref());
     text.push_str("\nReal servers:\n");
     for server in &servers {
         let _ = writeln!(text, "  {}", server_line(server, now));

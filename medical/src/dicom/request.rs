@@ -22,6 +22,13 @@ pub struct AssociateRequest<'a> {
     pub maximum_length: Option<NonZeroU32>,
 }
 
+/// Who asks for an association, and whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AeTitles<'a> {
+    pub called: &'a str,
+    pub calling: &'a str,
+}
+
 /// What a client proposes to do in an association.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProposedContext<'a> {
@@ -42,14 +49,30 @@ const ABSTRACT_SYNTAX_ITEM: u8 = 0x30;
 pub(super) const USER_INFORMATION_ITEM: u8 = 0x50;
 const MAXIMUM_LENGTH_ITEM: u8 = 0x51;
 
+impl<'a> AeTitles<'a> {
+    /// Reads them of a whole PDU, whose variable items are left for the server to judge.
+    pub fn read(pdu: &'a [u8]) -> Result<Self, Malformed> {
+        split(body(pdu, Kind::AssociateRequest)?).and_then(|(fixed, _)| Self::of(fixed))
+    }
+
+    fn of(fixed: &'a [u8; FIXED]) -> Result<Self, Malformed> {
+        Ok(Self {
+            called: ae_title(&fixed[4..20], Item::CalledAeTitle)?,
+            calling: ae_title(&fixed[20..36], Item::CallingAeTitle)?,
+        })
+    }
+}
+
+/// The fixed fields, and what follows them.
+fn split(body: &[u8]) -> Result<(&[u8; FIXED], &[u8]), Malformed> {
+    body.split_first_chunk::<FIXED>().ok_or(Malformed::Length(Item::FixedFields))
+}
+
 impl<'a> AssociateRequest<'a> {
     /// Reads a whole PDU, with its header.
     pub fn read(pdu: &'a [u8]) -> Result<Self, Malformed> {
-        let body = body(pdu, Kind::AssociateRequest)?;
-        let (fixed, variable) =
-            body.split_first_chunk::<FIXED>().ok_or(Malformed::Length(Item::FixedFields))?;
-        let called = ae_title(&fixed[4..20], Item::CalledAeTitle)?;
-        let calling = ae_title(&fixed[20..36], Item::CallingAeTitle)?;
+        let (fixed, variable) = split(body(pdu, Kind::AssociateRequest)?)?;
+        let AeTitles { called, calling } = AeTitles::of(fixed)?;
         let (mut ids, mut contexts) = (ContextIds::default(), Vec::new());
         let (mut application, mut user) = (None, None);
         for item in Items::new(variable, Item::VariableItem) {

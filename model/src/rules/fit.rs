@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::check::{HealthCheck, Mllp, Probe};
+use crate::dicom::Dicom;
 use crate::http::Http;
 use crate::port::Port;
 use crate::service::{
@@ -52,6 +53,7 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
             violations.add("layer7.reencrypt", "NEEDS_CERTIFICATE", what);
         }
         violations.within("layer7", |violations| check_http(violations, layer7));
+        violations.within("layer7", |violations| check_dicom(violations, layer7));
         violations.within("layer7", |violations| check_source(violations, service, layer7));
         let by_user = service.persistence.is_some_and(|kept| kept.key == PersistenceKey::RdpCookie);
         if by_user && layer7.tls.is_some() {
@@ -63,6 +65,11 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
         if remembers && !layer7.routes.is_empty() {
             let what = "keeps a client on one real server, and layer7.routes send it to several \
                         pools: use COOKIE, or a virtual service for each pool";
+            violations.add("persistence.key", "EXCLUDES_ROUTES", what);
+        }
+        if remembers && !layer7.dicom.routes.is_empty() {
+            let what = "keeps a client on one real server, and layer7.dicom.routes send it to \
+                        several pools: leave one out, or use a virtual service for each pool";
             violations.add("persistence.key", "EXCLUDES_ROUTES", what);
         }
     }
@@ -113,6 +120,13 @@ fn check_http(violations: &mut Violations, layer7: &Layer7) {
                 violations.add(&field, "NEEDS_OTHER_MODE", what);
             }
         }
+    }
+}
+
+fn check_dicom(violations: &mut Violations, layer7: &Layer7) {
+    if layer7.mode != Mode::Dicom && layer7.dicom != Dicom::default() {
+        let what = "is for mode DICOM_MODE only: choose it, or leave this out";
+        violations.add("dicom", "NEEDS_DICOM_MODE", what);
     }
 }
 

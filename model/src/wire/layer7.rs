@@ -1,5 +1,6 @@
 //! Forwarding through the proxy.
 
+mod dicom;
 mod http;
 mod limits;
 mod passive;
@@ -12,6 +13,7 @@ use gantry_proto::v1 as pb;
 
 pub(super) use self::http::pool;
 use super::{address, choice, duration, duration_message};
+use crate::dicom::Dicom;
 use crate::http::Http;
 use crate::service::{Algorithm, CongestionControl, Layer7, Mode, ProxyVersion, Tcp, Timeouts};
 use crate::violation::Violations;
@@ -54,6 +56,12 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
         http: match &message.http {
             None => Http::default(),
             Some(given) => violations.within("http", |violations| http::http(violations, given))?,
+        },
+        dicom: match &message.dicom {
+            None => Dicom::default(),
+            Some(given) => {
+                violations.within("dicom", |violations| dicom::dicom(violations, given))?
+            }
         },
         source_address: source_address(violations, &message.source_address)?,
         transparent_source: message.transparent_source,
@@ -178,6 +186,7 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         queue_timeout: Some(duration_message(layer7.timeouts.queue)),
         routes: layer7.routes.iter().map(http::route_message).collect(),
         http: http::http_message(&layer7.http),
+        dicom: dicom::dicom_message(&layer7.dicom),
         source_address: layer7.source_address.map(|it| it.to_string()).unwrap_or_default(),
         transparent_source: layer7.transparent_source,
         slow_start: layer7.slow_start.map(duration_message),

@@ -52,7 +52,7 @@ impl Connection {
         match &self.stage {
             Stage::Setup(setup) => setup.can_move(),
             Stage::Relaying(relaying) => matches!(relaying.relay, Carrier::Plain(_)),
-            Stage::Over => false,
+            Stage::Parting(_) | Stage::Over => false,
         }
     }
 
@@ -70,7 +70,7 @@ impl Connection {
             Stage::Relaying(relaying) => {
                 relaying.relay.plain().into_iter().flat_map(Relay::sockets).for_each(forget);
             }
-            Stage::Over => {}
+            Stage::Parting(_) | Stage::Over => {}
         }
         (self.ready, self.debt, self.due, self.armed) = (false, Debt::None, None, None);
         Frozen(self)
@@ -96,7 +96,7 @@ impl Connection {
                     _ => Fate::Ends(Ending::Trouble),
                 }
             }
-            Stage::Over => Fate::Ends(Ending::Trouble),
+            Stage::Parting(_) | Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }
 
@@ -144,7 +144,7 @@ impl Frozen {
                 said.counted_for = pass.map(|pass| pass.client().to_string()).unwrap_or_default();
                 (format::Stage::Relay(said), descriptors)
             }
-            Stage::Over => return None,
+            Stage::Parting(_) | Stage::Over => return None,
         };
         let record = connection.record.as_ref().map(|record| format::Record {
             peer: record.peer.to_string(),
@@ -167,7 +167,7 @@ impl Frozen {
                     seat.leave();
                 }
             }
-            Stage::Over => {}
+            Stage::Parting(_) | Stage::Over => {}
         }
     }
 
@@ -190,7 +190,11 @@ impl Arrival {
             Some(told) => {
                 let peer: SocketAddr = told.peer.parse().ok()?;
                 let age = Duration::from_millis(told.age_ms);
-                Some(Box::new(Record { peer, since: now.checked_sub(age).unwrap_or(now) }))
+                Some(Box::new(Record {
+                    peer,
+                    since: now.checked_sub(age).unwrap_or(now),
+                    story: None,
+                }))
             }
         };
         let stage = match said.stage? {

@@ -14,10 +14,10 @@ use crate::worker::Desk;
 use super::{Securing, Setup, State, Step};
 
 impl Setup {
-    /// Looks for a server, once the client has agreed on keys where it must.
+    /// Hears the client, once it has agreed on keys where it must.
     pub(super) fn agree(&mut self, place: Place, desk: &mut Desk) -> Step {
         let Some(tls) = self.service.routing().secrecy.clients.clone() else {
-            return self.choose(place, desk);
+            return self.hear(place, desk);
         };
         self.state = State::Shaking { until: after(desk.now, SHAKING) };
         match Session::with_client(&tls.config) {
@@ -33,7 +33,7 @@ impl Setup {
         };
         match session.shake(client, &mut desk.bench.buffer, &mut self.early) {
             Ok(Shaken::Pending) => Step::Pending,
-            Ok(Shaken::Done) => self.choose(place, desk),
+            Ok(Shaken::Done) => self.hear(place, desk),
             Err(error @ ShakeError::Tls(_)) => self.unshaken(Ending::Unshaken, &error.to_string()),
             Err(error) => self.unshaken(Ending::ClientLeft, &error.to_string()),
         }
@@ -75,7 +75,10 @@ impl Setup {
         let State::Securing(it) = &mut self.state else { return Step::Pending };
         match it.session.shake(&it.socket, &mut desk.bench.buffer, &mut it.early) {
             Ok(Shaken::Pending) => Step::Pending,
-            Ok(Shaken::Done) => Step::Connected(it.seen),
+            Ok(Shaken::Done) => {
+                let seen = it.seen;
+                self.taken_up(seen, place, desk)
+            }
             Err(ShakeError::Io(error)) => self.dial_failed(error, place, desk),
             Err(ShakeError::Closed) => self.dial_failed(Errno::CONNRESET, place, desk),
             Err(ShakeError::Tls(error)) => {

@@ -202,7 +202,7 @@ fn maintenance(
 }
 
 /// Reads a list of at most so many, each below its own place.
-fn each<M, T>(
+pub(super) fn each<M, T>(
     violations: &mut Violations,
     field: &str,
     messages: &[M],

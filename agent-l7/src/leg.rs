@@ -1,4 +1,5 @@
-//! One side of a relay that encrypts: its socket, its TLS session if it has one, and how far it is.
+//! One side of a connection as the proxy itself speaks with it: its socket, its TLS session if it has
+//! one, and how far it is. Dropped, it is reset, unless it was let go.
 //!
 //! As in a plain direction, what the poller said is remembered until a call says otherwise.
 
@@ -9,10 +10,11 @@ use rustix::io::{self, Errno};
 use rustix::net::{self, RecvFlags, Shutdown};
 
 use crate::outbox::Outbox;
+use crate::socket;
 use crate::tls::Session;
 
 #[derive(Debug)]
-pub(super) struct Leg {
+pub(crate) struct Leg {
     socket: OwnedFd,
     session: Option<Box<Session>>,
     /// What waits to be sent, if there is no session that keeps it.
@@ -30,11 +32,13 @@ pub(super) struct Leg {
     said: bool,
     /// It knows that the other side has ended its stream.
     told: bool,
+    /// It may be closed as any other: nothing is cut short by that.
+    let_go: bool,
 }
 
 /// How a side's stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Last {
+pub(crate) enum Last {
     End,
     /// TCP ended it, and TLS did not.
     Cut,
@@ -43,17 +47,17 @@ pub(super) enum Last {
 
 /// What one read brought.
 #[derive(Debug, Default)]
-pub(super) struct Read<'a> {
+pub(crate) struct Read<'a> {
     /// Bytes of the wire.
-    pub(super) wire: usize,
-    pub(super) plain: &'a [u8],
+    pub(crate) wire: usize,
+    pub(crate) plain: &'a [u8],
 }
 
 /// Bytes read at a time: what is decrypted and encrypted anew should stay in the processor's cache.
 const CHUNK: usize = 64 * 1024;
 
 impl Leg {
-    pub(super) fn new(socket: OwnedFd, session: Option<Box<Session>>) -> Self {
+    pub(crate) fn new(socket: OwnedFd, session: Option<Box<Session>>) -> Self {
         let last = session.as_ref().and_then(|session| session.has_ended().then_some(Last::End));
         Self {
             socket,
@@ -66,35 +70,36 @@ impl Leg {
             last,
             said: false,
             told: false,
+            let_go: false,
         }
     }
 
-    pub(super) fn socket(&self) -> &OwnedFd {
+    pub(crate) fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
-    pub(super) fn last(&self) -> Option<Last> {
+    pub(crate) fn last(&self) -> Option<Last> {
         self.last
     }
 
-    pub(super) fn was_told(&self) -> bool {
+    pub(crate) fn was_told(&self) -> bool {
         self.told
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.broken
     }
 
-    pub(super) fn may_read(&self) -> bool {
+    pub(crate) fn may_read(&self) -> bool {
         self.readable && self.last.is_none()
     }
 
     /// Nothing waits to be sent.
-    pub(super) fn has_taken_all(&self) -> bool {
+    pub(crate) fn has_taken_all(&self) -> bool {
         self.session.as_ref().map_or(&self.held, |session| session.out()).is_empty()
     }
 
-    pub(super) fn notice(&mut self, flags: EventFlags) {
+    pub(crate) fn notice(&mut self, flags: EventFlags) {
         let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
         let ending = broken || flags.contains(EventFlags::RDHUP);
         if ending || flags.contains(EventFlags::IN) {
@@ -111,7 +116,7 @@ impl Leg {
     }
 
     /// Sends what waits; true if nothing does any more, and more would be taken.
-    pub(super) fn flush(&mut self) -> bool {
+    pub(crate) fn flush(&mut self) -> bool {
         if self.broken || self.blocked {
             return false;
         }
@@ -121,7 +126,7 @@ impl Leg {
     }
 
     /// Sends `plain`, encrypted in `sealed` where that is asked for, and keeps what is not taken.
-    pub(super) fn write(&mut self, plain: &[u8], sealed: &mut Vec<u8>) {
+    pub(crate) fn write(&mut self, plain: &[u8], sealed: &mut Vec<u8>) {
         if self.broken {
             return;
         }
@@ -143,7 +148,7 @@ impl Leg {
     }
 
     /// Reads once; what was sent is in one of the two buffers then.
-    pub(super) fn read<'a>(&mut self, buffer: &'a mut [u8], plain: &'a mut Vec<u8>) -> Read<'a> {
+    pub(crate) fn read<'a>(&mut self, buffer: &'a mut [u8], plain: &'a mut Vec<u8>) -> Read<'a> {
         let space = CHUNK.min(buffer.len());
         let Some(session) = &mut self.session else {
             let result = net::recv(&self.socket, &mut buffer[..space], RecvFlags::empty());
@@ -168,7 +173,7 @@ impl Leg {
 
     /// Tells the side that the other one's stream has ended as `last` says. All must have been sent
     /// before. `closing`: the socket is closed as soon as this is done.
-    pub(super) fn tell(&mut self, last: Last, closing: bool) {
+    pub(crate) fn tell(&mut self, last: Last, closing: bool) {
         if self.told || last == Last::Reset {
             return;
         }
@@ -188,8 +193,13 @@ impl Leg {
         self.told = true;
     }
 
+    /// Has the socket closed in peace when this is dropped.
+    pub(crate) fn let_go(&mut self) {
+        self.let_go = true;
+    }
+
     /// Has TLS end, as well as that can be done now.
-    pub(super) fn say_goodbye(&mut self) {
+    pub(crate) fn say_goodbye(&mut self) {
         if let Some(session) = &mut self.session
             && !self.said
             && session.end().is_ok()
@@ -240,5 +250,13 @@ impl Leg {
         self.readable = true;
         self.ending = true;
         self.session.as_mut().map_or(&mut self.held, |session| session.out_mut()).clear();
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        if !self.let_go {
+            socket::reset_on_close(&self.socket);
+        }
     }
 }
