@@ -1,10 +1,12 @@
 //! dcmtk: a modality's side of DICOM, and images to send.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::process::{Process, Ran, binary, program, run};
+use crate::site::Site;
+use crate::wait::listens;
 
 /// A study of synthetic images in a folder of its own.
 #[derive(Clone, Debug)]
@@ -51,10 +53,42 @@ pub fn begin_store(name: &str, study: &Study, to: SocketAddr, logs: &Path) -> Pr
     Process::start(name, &program("storescu", "dcmtk"), all, logs)
 }
 
+/// The same with more to say to storescu.
+pub async fn store_with(study: &Study, to: SocketAddr, more: &[&str]) -> Ran {
+    let mut all: Vec<String> = more.iter().map(|&one| one.to_owned()).collect();
+    all.extend(arguments(study, to));
+    run(&program("storescu", "dcmtk"), all, &study.dir).await
+}
+
 pub async fn echo(to: SocketAddr) -> Ran {
-    let arguments =
-        ["-aec".to_owned(), "ARCHIVE".to_owned(), to.ip().to_string(), to.port().to_string()];
+    echo_as("ECHOSCU", "ARCHIVE", to).await
+}
+
+/// A C-ECHO by these AE titles.
+pub async fn echo_as(calling: &str, called: &str, to: SocketAddr) -> Ran {
+    let (host, port) = (to.ip().to_string(), to.port().to_string());
+    let arguments = ["-aet", calling, "-aec", called, &host, &port];
     run(&program("echoscu", "dcmtk"), arguments, Path::new("/")).await
+}
+
+/// storescp: an archive that keeps nothing.
+#[derive(Debug)]
+pub struct Receiver {
+    pub process: Process,
+    pub at: SocketAddr,
+}
+
+impl Receiver {
+    /// Starts it with more to say to it, and waits until it listens.
+    pub async fn start(site: &Site, name: &str, more: &[&str]) -> Self {
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, site.block.port()));
+        let mut arguments = vec!["-v".to_owned(), "--ignore".to_owned()];
+        arguments.extend(more.iter().map(|&one| one.to_owned()));
+        arguments.push(at.port().to_string());
+        let process = Process::start(name, &program("storescp", "dcmtk"), arguments, site.dir());
+        listens(at).await;
+        Self { process, at }
+    }
 }
 
 fn arguments(study: &Study, to: SocketAddr) -> Vec<String> {

@@ -71,6 +71,8 @@ mod opening_layer7;
 mod page_login;
 #[path = "e2e/page_overview.rs"]
 mod page_overview;
+#[path = "e2e/protocol_association.rs"]
+mod protocol_association;
 #[path = "e2e/protocol_dicom.rs"]
 mod protocol_dicom;
 #[path = "e2e/protocol_mllp.rs"]
