@@ -35,6 +35,7 @@ mod debts;
 mod mailbox;
 mod moving;
 mod parting;
+mod search;
 mod setup;
 mod timers;
 

@@ -24,7 +24,8 @@ use crate::service::Service;
 use crate::slab::Key;
 
 use super::parting::{Parting, Summary};
-use super::setup::{Setup, Step, Target};
+use super::search::{Reached, Target};
+use super::setup::{Setup, Step};
 use super::{Desk, Listening};
 
 pub(crate) use moving::{Arrival, Frozen};
@@ -231,7 +232,7 @@ impl Connection {
                 self.due = setup.due();
                 Fate::Lives
             }
-            Step::Connected(server_seen) => self.relay(server_seen, desk),
+            Step::Connected(reached) => self.relay(*reached, desk),
             Step::Associated => self.associate(desk),
             Step::Parts(why) => self.part(why, desk),
             Step::Failed(why) => Fate::Ends(why),
@@ -245,10 +246,10 @@ impl Connection {
         setup.into_client(self.guest)
     }
 
-    fn relay(&mut self, server_seen: EventFlags, desk: &mut Desk) -> Fate {
+    fn relay(&mut self, reached: Reached, desk: &mut Desk) -> Fate {
         let trouble = Fate::Ends(Ending::Trouble);
         let Stage::Setup(setup) = self.leave_stage() else { return trouble };
-        let Some(ready) = setup.finish(server_seen) else { return trouble };
+        let Some(ready) = setup.finish(reached) else { return trouble };
         let mut relay = Carrier::new(ready.pair, ready.secrets, &mut desk.bench, desk.now);
         relay.notice(Side::Client, ready.client_seen);
         relay.notice(Side::Server, ready.server_seen);

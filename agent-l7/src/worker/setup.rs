@@ -1,41 +1,39 @@
 //! From an accepted client to a pair of connected sockets.
 //!
-//! A server is chosen and connected to; if that fails, another one at once, each at most once and
-//! all within a few times the connect timeout, and the client sees nothing of it. Where every
-//! server is at its maximum the client waits in line. When no server is left the fallback is
-//! tried, and without one the client is reset: it must not take an empty stream for an answer. Where the
-//! mode is DICOM it is told, and being connected includes that the server accepts its association.
-//! Not a byte is read from the client before that, but for the PROXY protocol header that it may have to
-//! begin with, and its TLS handshake; at what it begins with is only looked, where the choice depends on it. Where the server speaks TLS, its handshake is part of connecting.
+//! What a client has to say before it is served is heard first: a PROXY protocol header, its TLS
+//! handshake, the association that it wants. Then a real server is searched for it. Without one the
+//! client is reset: it must not take an empty stream for an answer. Where the mode is DICOM it is told,
+//! and being connected includes that the server accepts its association.
+//! Of what passes untouched not a byte is read before that; at what it begins with is only looked, where
+//! the choice depends on it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gantry_medical::dicom::{Reject, RejectReason};
 use gantry_model::port::Port;
-use gantry_model::service::Endpoint;
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, sockopt};
+use rustix::net::{self, RecvFlags};
 use tracing::debug;
 
-use crate::deadline::{after, after_dials};
-use crate::ending::{Ending, Phase, Untaken};
+use crate::deadline::after;
+use crate::ending::{Ending, Phase};
 use crate::http::Client;
+use crate::leg::Leg;
 use crate::limits::Pass;
 use crate::proxy_header::{self, Ends, Header};
-use crate::queue::{Place, Ticket};
-use crate::relay::{Early, INTEREST, Pair, Patience, Secrets, Side};
+use crate::queue::Place;
+use crate::relay::{Early, Pair, Patience, Secrets, Side};
 use crate::seat::{Seat, Visitor};
-use crate::server::{Server, Tenure};
-use crate::service::{Admission, Service};
-use crate::socket::{self, Source};
-use crate::stats::Traffic;
+use crate::server::Tenure;
+use crate::service::Service;
+use crate::socket;
 use crate::tls::Session;
 
-use super::{Desk, Guest, SERVER};
+use super::search::{Find, Reached, Search, Target};
+use super::{Desk, Guest};
 
 use association::{Asking, Offering};
 pub(super) use moving::Moved;
@@ -49,7 +47,7 @@ pub(super) struct Setup {
     service: Arc<Service>,
     port: Port,
     peer: SocketAddr,
-    visitor: Visitor,
+    search: Search,
     /// There where the connections of each client are limited.
     pass: Option<Box<Pass>>,
     /// What the client began with, where it must.
@@ -66,25 +64,19 @@ pub(super) struct Setup {
     /// What the poller said of the client so far.
     client_seen: EventFlags,
     state: State,
-    /// When waiting in line is over, once it has begun.
-    queue_until: Option<Instant>,
-    /// When no further server is tried, once the first was.
-    dial_until: Option<Instant>,
-    /// Why the server that was tried last did not take it.
-    untaken: Option<Untaken>,
 }
 
 /// What came of one step of the set-up.
 pub(super) enum Step {
     Pending,
-    /// The server has taken the connection; this is what the poller said of it.
-    Connected(EventFlags),
-    /// The client has gone, or is to be reset.
-    Failed(Ending),
+    /// The server has taken the connection.
+    Connected(Box<Reached>),
     /// The server has accepted the client's association.
     Associated,
     /// The client is to be told that it is not served, and why.
     Parts(Ending),
+    /// The client has gone, or is to be reset.
+    Failed(Ending),
     /// The client speaks HTTP.
     Http,
 }
@@ -97,13 +89,6 @@ pub(super) struct Ready {
     pub(super) pass: Option<Box<Pass>>,
     pub(super) client_seen: EventFlags,
     pub(super) server_seen: EventFlags,
-}
-
-/// What a client is connected to.
-#[derive(Debug)]
-pub(super) enum Target {
-    Server(Seat),
-    Fallback,
 }
 
 enum State {
@@ -123,39 +108,13 @@ enum State {
     Requesting {
         until: Instant,
     },
-    Choosing,
-    Waiting(InLine),
-    Dialling {
-        socket: OwnedFd,
-        target: Target,
-        until: Instant,
-    },
-    /// The proxy and the server agree on keys.
-    Securing(Box<Securing>),
+    Searching,
     /// The server has to accept the association.
     Offering(Box<Offering>),
 }
 
-/// A server that has taken the connection, and speaks TLS.
-struct Securing {
-    socket: OwnedFd,
-    target: Target,
-    session: Box<Session>,
-    /// What it said right after the handshake.
-    early: Vec<u8>,
-    /// What the poller said of it so far.
-    seen: EventFlags,
-    until: Instant,
-}
-
 /// A client that is reset when dropped.
 struct Unserved(Option<OwnedFd>);
-
-/// A place in the line; left when dropped.
-struct InLine {
-    service: Arc<Service>,
-    ticket: Ticket,
-}
 
 /// How long a client may take to say who it is.
 const GREETING: Duration = Duration::from_secs(5);
@@ -168,10 +127,10 @@ impl Setup {
         peer: SocketAddr,
     ) -> Self {
         Self {
+            search: Search::new(Arc::clone(&service), port, peer.ip()),
             service,
             port,
             peer,
-            visitor: Visitor::new(peer.ip()),
             pass: None,
             greeting: None,
             client: Unserved(Some(client)),
@@ -180,39 +139,31 @@ impl Setup {
             asking: None,
             farewell: None,
             client_seen: EventFlags::empty(),
-            state: State::Choosing,
-            queue_until: None,
-            dial_until: None,
-            untaken: None,
+            state: State::Searching,
         }
     }
 
     /// What there is to relay, once connected.
-    pub(super) fn finish(mut self, server_seen: EventFlags) -> Option<Ready> {
+    pub(super) fn finish(mut self, reached: Reached) -> Option<Ready> {
         let client = self.client.0.take()?;
-        let header = self.header(&client);
-        let (server, target, header, from_server, session) = match self.state {
-            State::Dialling { socket, target, .. } => (socket, target, header, Vec::new(), None),
-            State::Securing(it) => (it.socket, it.target, Vec::new(), it.early, Some(it.session)),
-            _ => return None,
-        };
-        let from_client = [header, self.early].concat();
+        let Reached { socket, target, session, header, early, seen } = reached;
         let timeouts = self.service.routing().layer7.timeouts;
         let traffic = Arc::clone(target.traffic(&self.service));
         traffic.connections.add(1);
-        if let Target::Server(seat) = &target {
-            seat.server.trust();
+        if let Some(server) = target.server() {
+            server.trust();
         }
+        let from_client = [header, self.early].concat();
         let pair = Pair {
             client,
-            server,
-            early: Early { from_client, from_server },
+            server: socket,
+            early: Early { from_client, from_server: early },
             patience: Patience { client: timeouts.client, server: timeouts.server },
             traffic,
         };
         let secrets = Secrets { client: self.session, server: session };
         let (pass, client_seen) = (self.pass, self.client_seen);
-        Some(Ready { pair, secrets, target, pass, client_seen, server_seen })
+        Some(Ready { pair, secrets, target, pass, client_seen, server_seen: seen })
     }
 
     pub(super) fn take_pass(&mut self) -> Option<Box<Pass>> {
@@ -229,15 +180,12 @@ impl Setup {
     /// When something has to be done without an event.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.state {
-            State::Choosing => None,
             State::Greeting { until }
             | State::Listening { until }
             | State::Shaking { until }
             | State::Requesting { until } => Some(*until),
-            State::Securing(securing) => Some(securing.until),
+            State::Searching => self.search.due(),
             State::Offering(offering) => Some(offering.until),
-            State::Waiting(_) => self.queue_until,
-            State::Dialling { until, .. } => Some(*until),
         }
     }
 
@@ -248,16 +196,8 @@ impl Setup {
                 Phase::Greeting
             }
             State::Shaking { .. } => Phase::Tls,
-            State::Waiting(_) => Phase::Queue,
-            State::Choosing if self.dial_until.is_none() && self.queue_until.is_some() => {
-                Phase::Queue
-            }
-            State::Choosing if self.dial_until.is_none() && self.farewell.is_some() => {
-                Phase::Greeting
-            }
-            State::Choosing | State::Dialling { .. } | State::Securing(_) | State::Offering(_) => {
-                Phase::Connect
-            }
+            State::Searching => self.search.phase(),
+            State::Offering(_) => Phase::Connect,
         }
     }
 
@@ -286,7 +226,7 @@ impl Setup {
                     return Step::Failed(Ending::Trouble);
                 }
                 if let Some(ends) = &header.ends {
-                    self.visitor = Visitor::new(ends.client.ip());
+                    self.search.visitor = Visitor::new(ends.client.ip());
                 }
                 self.greeting = Some(header);
                 self.meet(place, desk)
@@ -317,38 +257,19 @@ impl Setup {
         told.or_else(seen).map(|ends| ends.header(version, additions)).unwrap_or_default()
     }
 
-    /// Looks for a server, until one is being connected to or the client has to wait.
+    /// Looks for a server: whatever the client had to say has been heard.
     pub(super) fn choose(&mut self, place: Place, desk: &mut Desk) -> Step {
-        self.state = State::Choosing;
-        loop {
-            if self.service.is_closed() {
-                return self.refuse();
-            }
-            if self.dial_until.is_some_and(|until| until <= desk.now) {
-                return self.fall_back(place, desk);
-            }
-            match self.service.admit(&self.visitor, place) {
-                Admission::Nobody => return self.fall_back(place, desk),
-                Admission::Wait(ticket) => return self.wait(ticket, desk),
-                Admission::Seat(seat) => {
-                    if self.try_seat(seat, place, desk) {
-                        return Step::Pending;
-                    }
-                }
-            }
-        }
+        let Some(client) = &self.client.0 else { return Step::Failed(Ending::Trouble) };
+        self.search.header = self.header(client);
+        self.state = State::Searching;
+        let found = self.search.choose(place, desk);
+        self.take(found, place, desk)
     }
 
     /// A seat has come free for this client, who was first in line.
     pub(super) fn seated(&mut self, seat: Seat, place: Place, desk: &mut Desk) -> Step {
-        if self.service.is_closed() {
-            return self.refuse();
-        }
-        let over = matches!(seat.tenure(), Tenure::Over);
-        if !over && self.try_seat(seat, place, desk) {
-            return Step::Pending;
-        }
-        self.choose(place, desk)
+        let found = self.search.seated(seat, place, desk);
+        self.take(found, place, desk)
     }
 
     pub(super) fn event(
@@ -364,23 +285,18 @@ impl Setup {
         }
     }
 
-    /// The configuration has changed. Who waits in line was seen to by the service.
+    /// The configuration has changed.
     pub(super) fn review(&mut self, place: Place, desk: &mut Desk) -> Step {
-        if self.service.is_closed() {
-            return self.refuse();
+        if let State::Offering(offering) = &self.state
+            && !self.service.is_closed()
+        {
+            return match offering.target.tenure() {
+                Tenure::Over => self.choose(place, desk),
+                Tenure::Stay | Tenure::Until(_) => Step::Pending,
+            };
         }
-        match &self.state {
-            State::Dialling { target, .. } if matches!(target.tenure(), Tenure::Over) => {
-                self.choose(place, desk)
-            }
-            State::Securing(it) if matches!(it.target.tenure(), Tenure::Over) => {
-                self.choose(place, desk)
-            }
-            State::Offering(it) if matches!(it.target.tenure(), Tenure::Over) => {
-                self.choose(place, desk)
-            }
-            _ => Step::Pending,
-        }
+        let found = self.search.review(place, desk);
+        self.take(found, place, desk)
     }
 
     /// The time for what is under way is over.
@@ -395,41 +311,34 @@ impl Setup {
             State::Shaking { until } if *until <= desk.now => {
                 self.unshaken(Ending::ClientSilent, "it did not agree on keys in time")
             }
-            State::Dialling { until, .. } if *until <= desk.now => {
-                self.dial_failed(Errno::TIMEDOUT, place, desk)
-            }
-            State::Securing(securing) if securing.until <= desk.now => {
-                self.dial_failed(Errno::TIMEDOUT, place, desk)
-            }
-            State::Offering(offering) if offering.until <= desk.now => {
-                self.dial_failed(Errno::TIMEDOUT, place, desk)
-            }
             State::Requesting { until } if *until <= desk.now => self.unrequested(),
-            State::Waiting(line) if self.queue_until.is_some_and(|until| until <= desk.now) => {
-                if !line.leave() {
-                    // A seat or a recall is in the mailbox.
-                    self.state = State::Choosing;
-                    return Step::Pending;
-                }
-                self.service.counts.queue_timeouts.add(1);
-                self.reject(
-                    Reject::transient(RejectReason::LocalLimitExceeded),
-                    Ending::QueueTimeout,
-                )
+            State::Offering(offering) if offering.until <= desk.now => {
+                self.unanswered(Errno::TIMEDOUT, place, desk)
+            }
+            State::Searching => {
+                let found = self.search.ring(place, desk);
+                self.take(found, place, desk)
             }
             _ => Step::Pending,
         }
     }
 
-    fn wait(&mut self, ticket: Ticket, desk: &Desk) -> Step {
-        let patience = self.service.routing().layer7.timeouts.queue;
-        self.queue_until.get_or_insert(after(desk.now, patience));
-        self.state = State::Waiting(InLine { service: Arc::clone(&self.service), ticket });
-        // The poller spoke of an end before there was a line to wait in.
-        if self.client_seen.contains(EventFlags::RDHUP) && self.client_has_left() {
-            return Step::Failed(Ending::ClientLeft);
+    /// Goes on with what the search has found.
+    fn take(&mut self, found: Find, place: Place, desk: &mut Desk) -> Step {
+        match found {
+            // The poller spoke of an end before there was a line to wait in.
+            Find::Pending
+                if self.search.is_waiting()
+                    && self.client_seen.contains(EventFlags::RDHUP)
+                    && self.client_has_left() =>
+            {
+                Step::Failed(Ending::ClientLeft)
+            }
+            Find::Pending => Step::Pending,
+            Find::Found(reached) if self.asking.is_some() => self.offer(reached, place, desk),
+            Find::Found(reached) => Step::Connected(Box::new(reached)),
+            Find::Nobody(why) => self.turn_away(why),
         }
-        Step::Pending
     }
 
     fn client_event(&mut self, flags: EventFlags, place: Place, desk: &mut Desk) -> Step {
@@ -442,14 +351,14 @@ impl Setup {
             State::Listening { .. } => return self.listen(place, desk),
             State::Shaking { .. } => return self.shake(place, desk),
             State::Requesting { .. } => return self.request(place, desk),
-            // Who wants an association does not end its stream before that.
-            _ if self.asking.is_some() && flags.contains(EventFlags::RDHUP) => {
-                return Step::Failed(Ending::ClientLeft);
-            }
-            _ => {}
+            State::Searching | State::Offering(_) => {}
         }
-        let waiting = matches!(self.state, State::Waiting(_));
-        if waiting && flags.contains(EventFlags::RDHUP) && self.client_has_left() {
+        let has_left = || match self.asking {
+            // Who wants an association does not end its stream before that.
+            Some(_) => true,
+            None => self.search.is_waiting() && self.client_has_left(),
+        };
+        if flags.contains(EventFlags::RDHUP) && has_left() {
             return Step::Failed(Ending::ClientLeft);
         }
         Step::Pending
@@ -464,194 +373,19 @@ impl Setup {
     }
 
     fn server_event(&mut self, flags: EventFlags, place: Place, desk: &mut Desk) -> Step {
-        if let State::Securing(securing) = &mut self.state {
-            securing.seen |= flags;
-            return self.secure(place, desk);
-        }
         if let State::Offering(offering) = &mut self.state {
             offering.leg.notice(flags);
             return self.answer(place, desk);
         }
-        let State::Dialling { socket, .. } = &self.state else { return Step::Pending };
-        match sockopt::socket_error(socket).and_then(|error| error) {
-            Err(error) => self.dial_failed(error, place, desk),
-            Ok(()) if flags.contains(EventFlags::OUT) => self.connected(flags, place, desk),
-            Ok(()) => Step::Pending,
-        }
+        let found = self.search.event(flags, place, desk);
+        self.take(found, place, desk)
     }
 
-    fn connected(&mut self, seen: EventFlags, place: Place, desk: &mut Desk) -> Step {
-        match &self.state {
-            State::Dialling { target, .. } if matches!(target.tenure(), Tenure::Over) => {
-                self.choose(place, desk)
-            }
-            _ => match self.service.routing().secrecy.servers.clone() {
-                Some(tls) => self.begin_securing(&tls, seen, place, desk),
-                None => self.taken_up(seen, place, desk),
-            },
-        }
-    }
-
-    /// The server can be spoken with.
-    fn taken_up(&mut self, seen: EventFlags, place: Place, desk: &mut Desk) -> Step {
-        match self.asking {
-            Some(_) => self.offer(seen, place, desk),
-            None => Step::Connected(seen),
-        }
-    }
-
-    /// Begins to connect to the server of `seat`; false if that failed at once.
-    fn try_seat(&mut self, seat: Seat, place: Place, desk: &mut Desk) -> bool {
-        let endpoint = seat.endpoint;
-        let source = self.service.routing().source(endpoint.address, self.visitor.client);
-        match self.dial((endpoint, source), place, desk) {
-            Ok((socket, until)) => {
-                self.state = State::Dialling { socket, target: Target::Server(seat), until };
-                true
-            }
-            Err(error) => {
-                self.tell_trouble(error, desk);
-                self.blame(&Target::Server(seat), untaken(error), &error.to_string(), desk);
-                false
-            }
-        }
-    }
-
-    fn fall_back(&mut self, place: Place, desk: &mut Desk) -> Step {
-        let Some(fallback) = self.service.routing().fallback else { return self.refuse() };
-        let source = self.service.routing().source_to_fallback();
-        match self.dial((fallback, source), place, desk) {
-            Ok((socket, until)) => {
-                self.state = State::Dialling { socket, target: Target::Fallback, until };
-                Step::Pending
-            }
-            Err(error) => {
-                self.tell_trouble(error, desk);
-                self.blame(&Target::Fallback, untaken(error), &error.to_string(), desk);
-                self.refuse()
-            }
-        }
-    }
-
-    fn dial(
-        &mut self,
-        (to, source): (Endpoint, Source),
-        place: Place,
-        desk: &Desk,
-    ) -> rustix::io::Result<(OwnedFd, Instant)> {
-        let routing = self.service.routing();
-        let layer7 = &routing.layer7;
-        let patience = layer7.timeouts.connect;
-        let answer = self.asking.as_ref().map_or(Duration::ZERO, |_| layer7.dicom.answer_timeout);
-        let all = patience.saturating_add(answer);
-        self.dial_until.get_or_insert(after_dials(desk.now, all));
-        let port = to.port.unwrap_or(self.port);
-        let at = SocketAddr::new(to.address, port.get());
-        let socket = socket::connect(at, source, &layer7.tcp)?;
-        let token = EventData::new_u64(place.key.pack(SERVER));
-        epoll::add(&desk.poller, &socket, token, INTEREST)?;
-        Ok((socket, after(desk.now, patience)))
-    }
-
-    fn dial_failed(&mut self, error: Errno, place: Place, desk: &mut Desk) -> Step {
-        let why = match (untaken(error), &self.state) {
-            (Untaken::Refused, State::Securing(_)) => Untaken::Unshaken,
-            (why, _) => why,
-        };
-        self.tell_trouble(error, desk);
-        self.fail(why, &error.to_string(), place, desk)
-    }
-
-    /// The attempt that is under way has failed: makes another one, if there is anybody left to try.
-    fn fail(&mut self, why: Untaken, error: &str, place: Place, desk: &mut Desk) -> Step {
-        let target = match std::mem::replace(&mut self.state, State::Choosing) {
-            State::Dialling { target, .. } => target,
-            State::Securing(securing) => securing.target,
-            State::Offering(offering) => offering.target,
-            _ => return Step::Pending,
-        };
-        self.blame(&target, why, error, desk);
-        match target {
-            Target::Fallback => self.refuse(),
-            Target::Server(seat) => {
-                drop(seat);
-                self.choose(place, desk)
-            }
-        }
-    }
-
-    /// Puts a failed attempt down to its target.
-    fn blame(&mut self, target: &Target, why: Untaken, error: &str, desk: &Desk) {
-        target.traffic(&self.service).connect_failures.add(1);
-        self.untaken = Some(why);
-        let Target::Server(seat) = target else { return };
-        debug!(server = %seat.server.name, error, "connect failed");
-        self.visitor.tried.push(Arc::clone(&seat.server));
-        if why != Untaken::Exhausted {
-            let rule = &self.service.routing().layer7.passive_health;
-            seat.server.suspect(rule, desk.now);
-        }
-    }
-
-    fn tell_trouble(&self, error: Errno, desk: &Desk) {
-        let source = self.service.routing().layer7.source_address;
-        self.service.trouble.tell(&self.service.name, source, error, desk.now);
-    }
-
-    /// Tells the client that nobody serves it.
-    fn refuse(&mut self) -> Step {
-        self.service.counts.unserved.add(1);
-        let closed = self.service.is_closed();
-        let why = if closed { Ending::ServiceClosed } else { Ending::Unserved(self.untaken) };
-        self.reject_for_want_of_servers(why)
-    }
-}
-
-impl Target {
-    pub(super) fn tenure(&self) -> Tenure {
-        match self {
-            Self::Server(seat) => seat.tenure(),
-            Self::Fallback => Tenure::Stay,
-        }
-    }
-
-    /// The real server, if it is one.
-    pub(super) fn server(&self) -> Option<&Arc<Server>> {
-        match self {
-            Self::Server(seat) => Some(&seat.server),
-            Self::Fallback => None,
-        }
-    }
-
-    /// The name of the real server.
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Server(seat) => seat.server.name.server.as_str(),
-            Self::Fallback => "the fallback",
-        }
-    }
-
-    /// Why what it is connected to may not keep it.
-    pub(super) fn taken(&self) -> Ending {
-        match self {
-            Self::Server(seat) => Ending::ServerTaken(seat.taken()),
-            // It is there for as long as its service is.
-            Self::Fallback => Ending::ServiceClosed,
-        }
-    }
-
-    fn address(&self, service: &Service) -> Option<IpAddr> {
-        match self {
-            Self::Server(seat) => Some(seat.endpoint.address),
-            Self::Fallback => service.routing().fallback.map(|fallback| fallback.address),
-        }
-    }
-
-    pub(super) fn traffic<'a>(&'a self, service: &'a Service) -> &'a Arc<Traffic> {
-        match self {
-            Self::Server(seat) => &seat.server.traffic,
-            Self::Fallback => &service.fallback,
-        }
+    /// The client as it is spoken with here.
+    fn leg(&mut self) -> Option<Leg> {
+        let mut leg = Leg::new(self.client.0.take()?, self.session.take());
+        leg.notice(self.client_seen);
+        Some(leg)
     }
 }
 
@@ -665,29 +399,8 @@ fn peek<'a>(client: &OwnedFd, buffer: &'a mut [u8]) -> Result<&'a [u8], Step> {
     }
 }
 
-fn untaken(error: Errno) -> Untaken {
-    match error {
-        _ if socket::is_ours(error) => Untaken::Exhausted,
-        Errno::TIMEDOUT => Untaken::TimedOut,
-        _ => Untaken::Refused,
-    }
-}
-
-impl InLine {
-    /// Whether the place was still there to be left.
-    fn leave(&self) -> bool {
-        self.service.leave(self.ticket)
-    }
-}
-
 impl Drop for Unserved {
     fn drop(&mut self) {
         self.0.iter().for_each(socket::reset_on_close);
-    }
-}
-
-impl Drop for InLine {
-    fn drop(&mut self) {
-        self.leave();
     }
 }

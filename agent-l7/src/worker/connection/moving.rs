@@ -17,7 +17,8 @@ use crate::limits::Pass;
 use crate::relay::{self, Carrier, INTEREST, Relay};
 use crate::service::Service;
 use crate::slab::Key;
-use crate::worker::setup::{Moved as MovedSetup, Setup, Target};
+use crate::worker::search::Target;
+use crate::worker::setup::{Moved as MovedSetup, Setup};
 use crate::worker::{CLIENT, Desk, SERVER};
 
 use super::{Connection, Debt, Fate, Guest, Record, Relaying, Stage};

@@ -12,7 +12,6 @@ use gantry_medical::dicom::{
 };
 use gantry_model::dicom::{Asked, Unrouted};
 use gantry_model::service::{Mode, PersistenceKey};
-use rustix::event::epoll::EventFlags;
 use rustix::io::{self, Errno};
 use rustix::net::{self, RecvFlags};
 use tracing::debug;
@@ -24,8 +23,9 @@ use crate::queue::Place;
 use crate::relay::{Associated, Patience};
 use crate::sticky::Identity;
 use crate::worker::Desk;
+use crate::worker::search::untaken;
 
-use super::{Setup, State, Step, Target, after};
+use super::{Reached, Setup, State, Step, Target, after};
 
 /// What a client asks for.
 pub(super) struct Asking {
@@ -55,6 +55,7 @@ impl Setup {
         if layer7.mode != Mode::Dicom {
             return self.choose(place, desk);
         }
+        self.search.answer = layer7.dicom.answer_timeout;
         self.state = State::Requesting { until: after(desk.now, layer7.dicom.request_timeout) };
         self.request(place, desk)
     }
@@ -134,7 +135,7 @@ impl Setup {
         let AeTitles { called, calling } = titles;
         let member = Member::new(&self.service, Story::new(called, calling));
         let routing = self.service.routing();
-        let source = self.visitor.client;
+        let source = self.search.visitor.client;
         let unfit = match routing.layer7.dicom.pool(&Asked { called, calling, source }) {
             Err(Unrouted::Called) => {
                 Some(Reject::permanent(RejectReason::CalledAeTitleNotRecognized))
@@ -146,12 +147,12 @@ impl Setup {
                 Some(Reject::transient(RejectReason::LocalLimitExceeded))
             }
             Ok(pool) => {
-                self.visitor.pool = pool.cloned();
+                self.search.visitor.pool = pool.cloned();
                 None
             }
         };
         let by_title = routing.is_sticky_by(PersistenceKey::CallingAeTitle);
-        self.visitor.called = by_title.then(|| Identity::called(calling));
+        self.search.visitor.called = by_title.then(|| Identity::called(calling));
         self.asking = Some(Box::new(Asking { member, rejection: None }));
         match unfit {
             Some(reject) => self.reject(reject, Ending::AssociationRefused),
@@ -176,32 +177,23 @@ impl Setup {
         Step::Parts(why)
     }
 
-    /// Nobody is left who might serve the client; `why` says so if it is not told how the last one rejected it.
-    pub(super) fn reject_for_want_of_servers(&mut self, why: Ending) -> Step {
-        match self.asking.as_ref().and_then(|asking| asking.rejection) {
-            Some(rejection) => self.reject(rejection, Ending::AssociationRejected),
-            None => self.reject(Reject::transient(RejectReason::TemporaryCongestion), why),
+    /// There is nobody who might serve the client. Where it asks for an association it is told, in the words
+    /// of the server that rejected it last, if there was one.
+    pub(super) fn turn_away(&mut self, why: Ending) -> Step {
+        match self.asking.as_ref().map(|asking| asking.rejection) {
+            None => Step::Failed(why),
+            Some(_) if why == Ending::QueueTimeout => {
+                self.reject(Reject::transient(RejectReason::LocalLimitExceeded), why)
+            }
+            Some(Some(rejection)) => self.reject(rejection, Ending::AssociationRejected),
+            Some(None) => self.reject(Reject::transient(RejectReason::TemporaryCongestion), why),
         }
     }
 
     /// Asks the server that has taken the connection.
-    pub(super) fn offer(&mut self, seen: EventFlags, place: Place, desk: &mut Desk) -> Step {
-        let patience = self.service.routing().layer7.dicom.answer_timeout;
-        let until = after(desk.now, patience);
-        let Some(client) = &self.client.0 else { return Step::Failed(Ending::Trouble) };
-        let header = self.header(client);
-        let state = std::mem::replace(&mut self.state, State::Choosing);
-        let (mut leg, target, answer) = match state {
-            State::Dialling { socket, target, .. } => {
-                let mut leg = Leg::new(socket, None);
-                leg.write(&header, &mut desk.bench.sealed);
-                (leg, target, Vec::new())
-            }
-            // It was told of the client before it was asked for keys.
-            State::Securing(it) => (Leg::new(it.socket, Some(it.session)), it.target, it.early),
-            _ => return Step::Failed(Ending::Trouble),
-        };
-        leg.notice(seen);
+    pub(super) fn offer(&mut self, reached: Reached, place: Place, desk: &mut Desk) -> Step {
+        let until = after(desk.now, self.search.answer);
+        let (mut leg, target, answer) = reached.into_leg(&mut desk.bench);
         leg.write(&self.early, &mut desk.bench.sealed);
         self.state = State::Offering(Box::new(Offering { leg, target, answer, until }));
         self.answer(place, desk)
@@ -226,7 +218,7 @@ impl Setup {
                 Ok(None) => {}
             }
             if leg.is_broken() || leg.last().is_some() {
-                return self.dial_failed(Errno::CONNRESET, place, desk);
+                return self.unanswered(Errno::CONNRESET, place, desk);
             }
             if !leg.may_read() {
                 return Step::Pending;
@@ -242,22 +234,35 @@ impl Setup {
         offering.leg.let_go();
         match rejection {
             Some(reject) if reject.result == RejectResult::Permanent => {
-                self.state = State::Choosing;
                 self.reject(reject, Ending::AssociationRejected)
             }
             rejection => {
                 if let Some(asking) = &mut self.asking {
                     asking.rejection = rejection;
                 }
-                self.fail(Untaken::Rejected, "the association was not accepted", place, desk)
+                let why = (Untaken::Rejected, "the association was not accepted");
+                self.ask_another(why, place, desk)
             }
         }
+    }
+
+    /// The server has not answered, and will not.
+    pub(super) fn unanswered(&mut self, error: Errno, place: Place, desk: &mut Desk) -> Step {
+        self.ask_another((untaken(error), &error.to_string()), place, desk)
+    }
+
+    fn ask_another(&mut self, why: (Untaken, &str), place: Place, desk: &mut Desk) -> Step {
+        let State::Offering(offering) = std::mem::replace(&mut self.state, State::Searching) else {
+            return Step::Pending;
+        };
+        let found = self.search.fail(offering.target, why, place, desk);
+        self.take(found, place, desk)
     }
 
     /// The two sides, and their association.
     pub(in crate::worker) fn into_associated(mut self) -> Option<(Associated, Target)> {
         let client = self.leg()?;
-        let State::Offering(offering) = std::mem::replace(&mut self.state, State::Choosing) else {
+        let State::Offering(offering) = std::mem::replace(&mut self.state, State::Searching) else {
             return None;
         };
         let Offering { leg: server, target, answer, .. } = *offering;
@@ -284,11 +289,5 @@ impl Setup {
     /// What the log is told of what was asked for.
     pub(in crate::worker) fn story(&self) -> Option<&Arc<Story>> {
         self.asking.as_ref().map(|asking| asking.member.story())
-    }
-
-    fn leg(&mut self) -> Option<Leg> {
-        let mut leg = Leg::new(self.client.0.take()?, self.session.take());
-        leg.notice(self.client_seen);
-        Some(leg)
     }
 }

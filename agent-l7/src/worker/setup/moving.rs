@@ -42,11 +42,9 @@ impl Setup {
 
     /// Gives up what was begun.
     pub(in crate::worker) fn forget(&mut self) {
-        self.state = State::Choosing;
-        self.visitor.tried.clear();
+        self.state = State::Searching;
+        self.search.forget();
         self.client_seen = EventFlags::empty();
-        self.dial_until = None;
-        self.untaken = None;
     }
 
     pub(in crate::worker) fn describe(&self, now: Instant) -> format::Newcomer {
@@ -60,7 +58,7 @@ impl Setup {
             peer: self.peer.to_string(),
             port: self.port.get().into(),
             greeting,
-            queue_left_ms: self.queue_until.map(left),
+            queue_left_ms: self.search.queue_until.map(left),
         }
     }
 
@@ -73,10 +71,10 @@ impl Setup {
         let Moved { client, peer, port, greeting, queue_left } = moved;
         let mut setup = Self::new(service, port, client, peer);
         if let Some(ends) = greeting.as_ref().and_then(|greeting| greeting.ends) {
-            setup.visitor = Visitor::new(ends.client.ip());
+            setup.search.visitor = Visitor::new(ends.client.ip());
         }
         setup.greeting = greeting;
-        setup.queue_until = queue_left.map(|left| after(now, left));
+        setup.search.queue_until = queue_left.map(|left| after(now, left));
         setup
     }
 

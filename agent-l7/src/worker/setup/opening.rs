@@ -19,7 +19,7 @@ impl Setup {
     pub(super) fn meet(&mut self, place: Place, desk: &mut Desk) -> Step {
         let routing = self.service.routing();
         if let (Some(limits), None) = (&routing.layer7.client_limits, &self.pass) {
-            match Pass::issue(&self.service, self.visitor.client, limits, desk.now) {
+            match Pass::issue(&self.service, self.search.visitor.client, limits, desk.now) {
                 Ok(pass) => self.pass = Some(Box::new(pass)),
                 Err(why) => {
                     debug!(service = %self.service.name, peer = %self.peer, ?why, "client limited");
@@ -70,7 +70,7 @@ impl Setup {
             Told::This(name) => Some(name),
         };
         let routing = self.service.routing();
-        self.visitor.pool = http::pool(&routing.layer7.routes, name.as_deref(), "").cloned();
+        self.search.visitor.pool = http::pool(&routing.layer7.routes, name.as_deref(), "").cloned();
         true
     }
 
@@ -79,10 +79,12 @@ impl Setup {
         match told {
             Told::Unfinished if !is_all => return false,
             Told::Unfinished | Told::Nothing => {}
-            Told::This(Cookie::User(name)) => self.visitor.called = Some(Identity::called(&name)),
+            Told::This(Cookie::User(name)) => {
+                self.search.visitor.called = Some(Identity::called(&name))
+            }
             Told::This(Cookie::Server(address)) => {
                 let routing = self.service.routing();
-                self.visitor.home = routing.listening_at(address, self.port).cloned();
+                self.search.visitor.home = routing.listening_at(address, self.port).cloned();
             }
         }
         true
