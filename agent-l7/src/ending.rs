@@ -33,6 +33,10 @@ pub(crate) enum Ending {
     AssociationRefused,
     /// This side aborted its association.
     Aborted(Side),
+    /// A message was not acknowledged.
+    InDoubt,
+    /// A message is too long.
+    TooLong,
     /// What cannot be.
     Trouble,
     /// An error in the proxy itself.
@@ -124,6 +128,8 @@ impl Ending {
             Self::ServiceClosed => Termination::ServiceClosed,
             Self::AssociationRejected => Termination::AssociationRejected,
             Self::AssociationRefused => Termination::AssociationRefused,
+            Self::InDoubt => Termination::MessageInDoubt,
+            Self::TooLong => Termination::MessageTooLong,
             Self::Aborted(Side::Client) => Termination::ClientAborted,
             Self::Aborted(Side::Server) => Termination::ServerAborted,
             Self::Trouble | Self::Panicked => Termination::InternalError,
@@ -211,6 +217,8 @@ mod tests {
             (Ending::Panicked, Data),
             (Ending::AssociationRejected, Connect),
             (Ending::AssociationRefused, Greeting),
+            (Ending::InDoubt, Data),
+            (Ending::TooLong, Data),
         ];
         seen.extend(both.map(|side| (Ending::Aborted(side), Data)));
         seen.extend(both.map(|side| (Ending::Relayed(End::Left(side)), Data)));

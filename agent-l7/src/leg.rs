@@ -193,6 +193,11 @@ impl Leg {
         self.told = true;
     }
 
+    /// No TLS is spoken with it.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.session.is_none()
+    }
+
     /// Has the socket closed in peace when this is dropped.
     pub(crate) fn let_go(&mut self) {
         self.let_go = true;

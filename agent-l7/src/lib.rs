@@ -19,6 +19,7 @@ mod fading;
 mod http;
 mod leg;
 mod limits;
+mod mllp;
 mod opening;
 mod outbox;
 mod pick;

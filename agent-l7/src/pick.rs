@@ -143,11 +143,11 @@ impl Candidate {
     }
 
     /// Keeps the clients it has: weight 0 turns away new ones only.
-    fn keeps_clients(&self) -> bool {
+    pub(crate) fn keeps_clients(&self) -> bool {
         self.works() && !self.suspect
     }
 
-    fn works(&self) -> bool {
+    pub(crate) fn works(&self) -> bool {
         self.online && !self.tried && self.health != Health::Unhealthy
     }
 }

@@ -166,7 +166,8 @@ impl Plane {
         let unsettled = self.route(&mut deployed, (layer7, secrecy), &service, &servers);
         deployed.service.set_closed(service.disabled);
         deployed.listeners.change(opened, &deployed.service, &mut self.claims, &self.mailboxes);
-        if unsettled || service.disabled {
+        // A lane leaves a server that drains at its next boundary, and one that is idle is at one.
+        if unsettled || service.disabled || layer7.mode == Mode::Mllp {
             self.review(&deployed.service);
         }
         deployed.service.reconsider();
@@ -320,6 +321,7 @@ impl Deployed {
                 server: entry.live.name.clone(),
                 active: entry.live.slots.active(),
                 traffic: of_server,
+                mllp: entry.live.mllp_sample(),
             });
         }
         Sample {
@@ -338,6 +340,7 @@ impl Deployed {
             waits: self.service.waits(),
             persistence: counts.persistence.sample(remembered),
             dicom: counts.dicom.sample(),
+            mllp: counts.mllp.sample(),
             titles: self.service.titles().map(Titles::samples).unwrap_or_default(),
             ended: counts.ended.sample(),
             servers,

@@ -3,10 +3,11 @@
 //! Kept by name for as long as the service has such a server, and by every connection that it
 //! serves for as long as that lasts. All of it may be read and changed from any thread.
 
-use std::sync::Arc;
+use std::num::NonZeroU16;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst,
 };
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use gantry_model::name::ServerName;
@@ -15,9 +16,10 @@ use gantry_model::service::PassiveHealth;
 use gantry_runtime::clock;
 use parking_lot::Mutex;
 
+use crate::mllp::MllpCounts;
 use crate::pick::Health;
 use crate::slots::{Limits, Slots};
-use crate::stats::{Count, Traffic};
+use crate::stats::{Count, MllpSample, Traffic};
 
 /// No time after its birth.
 const NEVER: u64 = u64::MAX;
@@ -33,6 +35,10 @@ pub(crate) struct Server {
     born: Instant,
     /// Connections to it that failed in a row.
     failures: AtomicU32,
+    /// Messages that it acknowledged negatively in a row.
+    negatives: AtomicU32,
+    /// Made with the first message.
+    mllp: OnceLock<Box<MllpCounts>>,
     /// When the last of too many failed; milliseconds after `born`.
     suspect_since: AtomicU64,
     /// When it last came back to a service that ran without it; milliseconds after `born`.
@@ -64,6 +70,8 @@ impl Server {
             health: AtomicU8::new(0),
             born: clock::monotonic(),
             failures: AtomicU32::new(0),
+            negatives: AtomicU32::new(0),
+            mllp: OnceLock::new(),
             suspect_since: AtomicU64::new(NEVER),
             back: AtomicU64::new(NEVER),
             online: AtomicBool::new(true),
@@ -153,6 +161,36 @@ impl Server {
         }
     }
 
+    /// The server is left aside, as after too many failures.
+    pub(crate) fn set_aside(&self, now: Instant) {
+        self.suspect_since.store(self.age(now), SeqCst);
+    }
+
+    /// The server has acknowledged a message negatively; `most` in a row leave it aside.
+    pub(crate) fn refuse(&self, most: NonZeroU16, now: Instant) {
+        if self.negatives.fetch_add(1, SeqCst).saturating_add(1) >= most.get().into() {
+            self.set_aside(now);
+        }
+    }
+
+    /// The server has acknowledged a message as its sender hopes.
+    pub(crate) fn accept(&self) {
+        self.trust();
+        if self.negatives.load(Relaxed) > 0 {
+            self.negatives.store(0, SeqCst);
+        }
+    }
+
+    /// What is counted of its messages.
+    pub(crate) fn mllp(&self) -> &MllpCounts {
+        self.mllp.get_or_init(Box::default)
+    }
+
+    /// The same; nothing if it never had one.
+    pub(crate) fn mllp_sample(&self) -> MllpSample {
+        self.mllp.get().map(|counts| counts.sample()).unwrap_or_default()
+    }
+
     /// A connection to the server succeeded. It stays a suspect for its time if it is one.
     pub(crate) fn trust(&self) {
         // Nearly always there is nothing to write, and no other core to disturb.
@@ -170,6 +208,7 @@ impl Server {
 
     fn acquit(&self) {
         self.failures.store(0, SeqCst);
+        self.negatives.store(0, SeqCst);
         self.suspect_since.store(NEVER, SeqCst);
     }
 

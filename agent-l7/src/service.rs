@@ -21,10 +21,12 @@ use gantry_model::service::{
     Algorithm, Endpoint, Layer7, Persistence, PersistenceKey, Strategy, VirtualService,
 };
 use gantry_runtime::clock;
+use parking_lot::Mutex;
 
 use crate::dicom::Titles;
 use crate::ending::Taken;
 use crate::limits::Clients;
+use crate::mllp::Ledger;
 use crate::opening::Opening;
 use crate::pick::{self, Candidate, Choice, Health, Rule};
 use crate::queue::{Held, Place, Queue, Ticket, Waiter};
@@ -51,6 +53,8 @@ pub(crate) struct Service {
     clients: OnceLock<Box<Clients>>,
     /// Made with the first association.
     titles: OnceLock<Box<Titles>>,
+    /// Made with the first message.
+    ledger: OnceLock<Box<Mutex<Ledger>>>,
     queue: Queue,
     /// Where the round stands: the pass of the server chosen last.
     round: AtomicU64,
@@ -119,6 +123,7 @@ impl Service {
             closed: AtomicBool::new(false),
             clients: OnceLock::new(),
             titles: OnceLock::new(),
+            ledger: OnceLock::new(),
             queue: Queue::default(),
             round: AtomicU64::new(0),
             workers,
@@ -142,6 +147,35 @@ impl Service {
     /// The counts of this calling AE title.
     pub(crate) fn title(&self, calling: &str) -> Arc<DicomCounts> {
         self.titles.get_or_init(Box::default).counts_of(calling)
+    }
+
+    /// What is remembered of its messages.
+    pub(crate) fn ledger(&self) -> &Mutex<Ledger> {
+        self.ledger.get_or_init(Box::default)
+    }
+
+    /// Whether a client is to stay with its server, which is there, for what it sends next; none: with the
+    /// fallback.
+    pub(crate) fn keeps(&self, at: Option<(&Arc<Server>, Endpoint)>, visitor: &Visitor) -> bool {
+        let routing = self.routing.load();
+        let mut field = self.field(&routing, visitor, None);
+        let Some((server, endpoint)) = at else {
+            let best = pick::choose(routing.rule, &field, visitor.hash(), None);
+            return best == Choice::Nobody;
+        };
+        let same =
+            |entry: &Entry| Arc::ptr_eq(&entry.live, server) && entry.config.endpoint == endpoint;
+        let Some(at) = routing.servers.iter().position(same) else { return false };
+        // It has its place there already.
+        field[at].room = true;
+        let is_kept = routing.sticky.is_some() || routing.rule != Rule::Failover;
+        if !field[at].works() || field[at].keeps_clients() && is_kept {
+            return field[at].works();
+        }
+        match pick::choose(routing.rule, &field, visitor.hash(), None) {
+            Choice::Server(best) => best == at || field[best].suspect,
+            Choice::Wait | Choice::Nobody => true,
+        }
     }
 
     pub(crate) fn route(&self, routing: Routing) {

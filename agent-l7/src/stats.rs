@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use gantry_medical::hl7::Code;
 use gantry_model::name::{Id, ServerName, ServiceName};
 use gantry_model::termination::Termination;
+
+use crate::mllp::MllpCounts;
 
 /// The figures of one virtual service, fallback included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct Sample {
     pub dicom: DicomSample,
     /// The same by calling AE title.
     pub titles: Vec<(Arc<str>, DicomSample)>,
+    /// Messages of HL7.
+    pub mllp: MllpSample,
     /// Reasons for which connections ended, and how many did.
     pub ended: Vec<(Termination, u64)>,
     /// The real servers of the service, by name.
@@ -79,6 +84,28 @@ pub struct DicomSample {
     pub out_of_resources: u64,
 }
 
+/// Messages of HL7, and how they were acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MllpSample {
+    pub messages: u64,
+    /// Acknowledgements by code, those that occurred. No code: they cannot be read.
+    pub codes: Vec<(Option<Code>, u64)>,
+    /// How long these took together.
+    pub waited: Duration,
+    /// Sent to a real server, and not acknowledged.
+    pub in_doubt: u64,
+    /// Of these, sent to another one at once.
+    pub resent: u64,
+    /// Repetitions that got the acknowledgement that was kept.
+    pub replayed: u64,
+    /// Control ids that came again with other content.
+    pub reused: u64,
+    /// What real servers sent and nobody waited for.
+    pub strays: u64,
+    /// By type.
+    pub types: Vec<(String, u64)>,
+}
+
 /// How clients wait for a server that has room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitSample {
@@ -110,6 +137,8 @@ pub struct ServerSample {
     /// Connections it has now, those being opened included.
     pub active: u32,
     pub traffic: TrafficSample,
+    /// Messages of HL7 that it was sent.
+    pub mllp: MllpSample,
 }
 
 /// What went to and from real servers.
@@ -152,6 +181,7 @@ pub(crate) struct ServiceCounts {
     pub(crate) waits: WaitCounts,
     pub(crate) persistence: PersistenceCounts,
     pub(crate) dicom: DicomCounts,
+    pub(crate) mllp: MllpCounts,
 }
 
 #[derive(Debug, Default)]
@@ -227,10 +257,10 @@ impl EndedCounts {
 
 impl ServiceCounts {
     /// All that only grow, but for those of reasons: in an order that stays.
-    pub(crate) fn all(&self) -> [&Count; 27] {
+    pub(crate) fn all(&self) -> Vec<&Count> {
         let [requests, succeeded, redirected, client_errors, server_errors, own] = self.http.all();
         let PersistenceCounts { new, kept, moved } = &self.persistence;
-        [
+        let own = [
             &self.accepted,
             &self.queue_timeouts,
             &self.unserved,
@@ -258,7 +288,8 @@ impl ServiceCounts {
             &self.dicom.store_warnings,
             &self.dicom.store_failures,
             &self.dicom.out_of_resources,
-        ]
+        ];
+        own.into_iter().chain(self.mllp.all()).collect()
     }
 }
 

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
+use gantry_medical::hl7::Code;
 use gantry_model::name::{ServerName, ServiceName};
 use gantry_model::plan::ServicePlan;
 use gantry_model::service::Endpoint;
@@ -21,7 +22,9 @@ use pb::question::{Assign, Entries, Forget};
 
 use crate::memory::{Client, Memory, Unknown};
 use crate::plane::{Plane, Refusal};
-use crate::stats::{DicomSample, HttpSample, PersistenceSample, Sample, ServerSample, WaitSample};
+use crate::stats::{
+    DicomSample, HttpSample, MllpSample, PersistenceSample, Sample, ServerSample, WaitSample,
+};
 
 /// The door of a running plane.
 #[derive(Clone, Debug)]
@@ -195,6 +198,7 @@ fn service_message(sample: &Sample) -> pb::Sample {
         persistence: persistence(sample.persistence),
         ended: sample.ended.iter().map(ended).collect(),
         dicom: dicom(sample),
+        mllp: mllp(&sample.mllp),
         ..pb::Sample::default()
     }
 }
@@ -271,8 +275,32 @@ fn server_message(sample: &ServerSample) -> pb::Sample {
         received_bytes_total: signed(sample.traffic.bytes_from_clients),
         sent_bytes_total: signed(sample.traffic.bytes_to_clients),
         connect_failures_total: signed(sample.traffic.connect_failures),
+        mllp: mllp(&sample.mllp),
         ..pb::Sample::default()
     }
+}
+
+/// None where there never was a message.
+fn mllp(sample: &MllpSample) -> Option<v1::MllpStatistics> {
+    let code = |(code, total): &(Option<Code>, u64)| v1::AcknowledgementCount {
+        code: code.map(|code| code.as_str().to_owned()).unwrap_or_default(),
+        total: signed(*total),
+    };
+    let kind = |(kind, total): &(String, u64)| v1::MessageTypeCount {
+        r#type: kind.clone(),
+        total: signed(*total),
+    };
+    (*sample != MllpSample::default()).then(|| v1::MllpStatistics {
+        messages_total: signed(sample.messages),
+        acknowledgements: sample.codes.iter().map(code).collect(),
+        acknowledgement_time_total: Some(duration_message(sample.waited)),
+        in_doubt_total: signed(sample.in_doubt),
+        resent_total: signed(sample.resent),
+        replayed_total: signed(sample.replayed),
+        reused_control_ids_total: signed(sample.reused),
+        strays_total: signed(sample.strays),
+        types: sample.types.iter().map(kind).collect(),
+    })
 }
 
 fn signed(count: u64) -> i64 {

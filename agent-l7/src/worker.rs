@@ -32,6 +32,7 @@ pub(crate) use mailbox::{ListenerId, Listening, Mailbox, Message};
 
 mod connection;
 mod debts;
+mod lane;
 mod mailbox;
 mod moving;
 mod parting;

@@ -95,6 +95,7 @@ pub fn service(service: &Service, facts: Facts<'_>) -> pb::VirtualServiceStatus 
         persistence: persistence(&samples),
         http: http(&samples),
         dicom: dicom(&samples),
+        mllp: mllp(&samples),
     }
 }
 
@@ -128,6 +129,7 @@ pub fn real_server(server: &RealServer, facts: Facts<'_>) -> pb::RealServerStatu
         stale: silent(&checkers),
         inactive_connections: sum(&samples, |sample| sample.inactive_connections),
         persistent_clients: sum(&samples, |sample| sample.persistent_clients),
+        mllp: mllp(&samples),
     }
 }
 
@@ -335,6 +337,45 @@ fn dicom_counts(a: pb::DicomCounts, b: pb::DicomCounts) -> pb::DicomCounts {
         store_failures_total: a.store_failures_total.saturating_add(b.store_failures_total),
         out_of_resources_total: a.out_of_resources_total.saturating_add(b.out_of_resources_total),
     }
+}
+
+/// Messages and their acknowledgements, over all appliances.
+fn mllp(samples: &[&Sample]) -> Option<pb::MllpStatistics> {
+    let all = || samples.iter().filter_map(|sample| sample.mllp.as_ref());
+    all().next()?;
+    let sum = |count: fn(&pb::MllpStatistics) -> i64| all().map(count).fold(0, i64::saturating_add);
+    let waited = all().filter_map(|one| one.acknowledgement_time_total);
+    let waited = waited.filter_map(|time| Duration::try_from(time).ok());
+    let codes = by_name(all().flat_map(|one| &one.acknowledgements), |one| (&one.code, one.total));
+    let types = by_name(all().flat_map(|one| &one.types), |one| (&one.r#type, one.total));
+    Some(pb::MllpStatistics {
+        messages_total: sum(|one| one.messages_total),
+        acknowledgements: codes
+            .map(|(code, total)| pb::AcknowledgementCount { code, total })
+            .collect(),
+        acknowledgement_time_total: Some(duration_message(
+            waited.fold(Duration::ZERO, Duration::saturating_add),
+        )),
+        in_doubt_total: sum(|one| one.in_doubt_total),
+        resent_total: sum(|one| one.resent_total),
+        replayed_total: sum(|one| one.replayed_total),
+        reused_control_ids_total: sum(|one| one.reused_control_ids_total),
+        strays_total: sum(|one| one.strays_total),
+        types: types.map(|(r#type, total)| pb::MessageTypeCount { r#type, total }).collect(),
+    })
+}
+
+/// Adds up what has the same name.
+fn by_name<'a, T: 'a>(
+    all: impl Iterator<Item = &'a T>,
+    read: impl Fn(&'a T) -> (&'a String, i64),
+) -> impl Iterator<Item = (String, i64)> {
+    let mut sums: BTreeMap<&String, i64> = BTreeMap::new();
+    for (name, total) in all.map(read) {
+        let sum = sums.entry(name).or_default();
+        *sum = sum.saturating_add(total);
+    }
+    sums.into_iter().map(|(name, total)| (name.clone(), total))
 }
 
 /// The traffic of each port over all appliances. Connections are counted by port everywhere, or

@@ -13,6 +13,7 @@ pub mod http;
 pub mod judge;
 pub mod key_pair;
 pub mod mark;
+pub mod mllp;
 pub mod name;
 pub mod plan;
 pub mod port;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::check::HealthCheck;
 use crate::dicom::Dicom;
 use crate::http::{Http, Route};
+use crate::mllp::Mllp;
 use crate::name::{Id, ServiceName};
 use crate::port::{Port, PortSet};
 
@@ -148,6 +149,7 @@ pub struct Layer7 {
     pub routes: Vec<Route>,
     pub http: Http,
     pub dicom: Dicom,
+    pub mllp: Mllp,
     /// Where connections to real servers and the fallback come from. Absent: the kernel's choice.
     pub source_address: Option<IpAddr>,
     /// Connections to real servers come from the client's address.
@@ -254,6 +256,7 @@ impl Layer7 {
             routes: Vec::new(),
             http: Http::default(),
             dicom: Dicom::default(),
+            mllp: Mllp::default(),
             source_address: None,
             transparent_source: false,
             slow_start: None,

@@ -47,11 +47,13 @@ pub enum Termination {
     ServerAborted,
     ClientLeftAssociation,
     ServerLeftAssociation,
+    MessageInDoubt,
+    MessageTooLong,
 }
 
 impl Termination {
     /// All of them, in the order of their numbers, which begin with 1.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::Completed,
         Self::ClientLeftInGreeting,
         Self::ClientLeftInTls,
@@ -94,6 +96,8 @@ impl Termination {
         Self::ServerAborted,
         Self::ClientLeftAssociation,
         Self::ServerLeftAssociation,
+        Self::MessageInDoubt,
+        Self::MessageTooLong,
     ];
 
     /// The number that the API has for it.
@@ -232,6 +236,12 @@ impl Termination {
             }
             Self::ServerLeftAssociation => {
                 ("SERVER_LEFT_ASSOCIATION", "SD", "the real server left in mid-association")
+            }
+            Self::MessageInDoubt => {
+                ("MESSAGE_IN_DOUBT", "SD", "the real server did not acknowledge a message")
+            }
+            Self::MessageTooLong => {
+                ("MESSAGE_TOO_LONG", "PR", "the client sent a message that is too long")
             }
         }
     }

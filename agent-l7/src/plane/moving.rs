@@ -228,7 +228,7 @@ impl Deployed {
         });
         format::Service {
             name: service.name.to_string(),
-            counts: service.counts.all().map(Count::get).to_vec(),
+            counts: service.counts.all().into_iter().map(Count::get).collect(),
             other: Some(other.into()),
             servers: servers.collect(),
             remembered: remembered.collect(),

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use gantry_model::name::ServiceName;
-use gantry_model::service::{
-    CongestionControl, Forwarding, Layer7, Mode, Protocol, VirtualService,
-};
+use gantry_model::service::{CongestionControl, Forwarding, Layer7, Protocol, VirtualService};
 use rustix::io::Errno;
 
 use crate::tls::Unfit;
@@ -31,20 +29,12 @@ pub(super) fn check(service: &VirtualService) -> Result<&Layer7, Refusal> {
             "the proxy carries layer 7 services only: leave this one to the layer 4 agent",
         ));
     };
-    for (refused, reason, field, message) in [
-        (
-            service.listener.protocol != Protocol::Tcp,
-            "UNSUPPORTED_PROTOCOL",
-            "listener.protocol",
-            "the proxy listens on TCP only: use layer 4 forwarding for UDP",
-        ),
-        (
-            layer7.mode == Mode::Mllp,
-            "UNSUPPORTED_MODE",
-            "layer7.mode",
-            "this proxy does not carry the mode MLLP yet: use TCP, and the bytes pass unchanged",
-        ),
-    ] {
+    for (refused, reason, field, message) in [(
+        service.listener.protocol != Protocol::Tcp,
+        "UNSUPPORTED_PROTOCOL",
+        "listener.protocol",
+        "the proxy listens on TCP only: use layer 4 forwarding for UDP",
+    )] {
         if refused {
             return Err(refusal(reason, field, message));
         }

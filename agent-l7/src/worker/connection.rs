@@ -23,6 +23,7 @@ use crate::server::Tenure;
 use crate::service::Service;
 use crate::slab::Key;
 
+use super::lane::{Go, Lane};
 use super::parting::{Parting, Summary};
 use super::search::{Reached, Target};
 use super::setup::{Setup, Step};
@@ -62,6 +63,7 @@ enum Stage {
     Setup(Box<Setup>),
     Relaying(Box<Relaying>),
     Parting(Box<Parting>),
+    Lane(Box<Lane>),
     Over,
 }
 
@@ -125,11 +127,17 @@ impl Connection {
 
     /// Looks for a server.
     pub(super) fn choose(&mut self, desk: &mut Desk) -> Fate {
+        if let Stage::Lane(_) = self.stage {
+            return self.go(desk, Lane::recalled);
+        }
         self.set_up(desk, |setup, place, desk| setup.choose(place, desk))
     }
 
     /// The turn in line has come.
     pub(super) fn seated(&mut self, seat: Seat, desk: &mut Desk) -> Fate {
+        if let Stage::Lane(_) = self.stage {
+            return self.go(desk, |lane, place, desk| lane.seated(seat, place, desk));
+        }
         self.set_up(desk, |setup, place, desk| setup.seated(seat, place, desk))
     }
 
@@ -148,6 +156,9 @@ impl Connection {
                 self.want_turn(desk);
                 Fate::Lives
             }
+            Stage::Lane(_) => self.go(desk, |lane, place, desk| {
+                lane.notice(side, flags, place, desk).unwrap_or(Go::More)
+            }),
             Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }
@@ -168,7 +179,22 @@ impl Connection {
                     return Fate::Ends(parting.why);
                 }
             }
+            Stage::Lane(_) => return self.go(desk, Lane::turn),
             Stage::Setup(_) | Stage::Over => {}
+        }
+        Fate::Lives
+    }
+
+    /// Lets a lane act.
+    fn go(&mut self, desk: &mut Desk, act: impl FnOnce(&mut Lane, Place, &mut Desk) -> Go) -> Fate {
+        let place = Place { worker: desk.worker, key: self.key };
+        let Stage::Lane(lane) = &mut self.stage else { return Fate::Lives };
+        let go = act(lane, place, desk);
+        self.due = lane.due();
+        match go {
+            Go::Waiting => {}
+            Go::More => self.want_turn(desk),
+            Go::Ends(why) => return Fate::Ends(why),
         }
         Fate::Lives
     }
@@ -200,6 +226,7 @@ impl Connection {
             Stage::Setup(_) => self.set_up(desk, Setup::review),
             Stage::Relaying(_) => self.reckon(desk),
             Stage::Parting(_) => Fate::Lives,
+            Stage::Lane(_) => self.go(desk, Lane::review),
             Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }
@@ -211,6 +238,7 @@ impl Connection {
             Stage::Parting(parting) if parting.until > desk.now => return Fate::Lives,
             Stage::Parting(parting) => return Fate::Ends(parting.why),
             Stage::Relaying(relaying) => relaying,
+            Stage::Lane(_) => return self.go(desk, Lane::ring),
             Stage::Over => return Fate::Ends(Ending::Trouble),
         };
         if let Some(end) = relaying.relay.expired(desk.now) {
@@ -235,6 +263,7 @@ impl Connection {
             Step::Connected(reached) => self.relay(*reached, desk),
             Step::Associated => self.associate(desk),
             Step::Parts(why) => self.part(why, desk),
+            Step::Lane => self.open_lane(desk),
             Step::Failed(why) => Fate::Ends(why),
             Step::Http => Fate::Leaves,
         }
@@ -257,6 +286,14 @@ impl Connection {
         self.stage = Stage::Relaying(Box::new(Relaying { relay, target, pass }));
         self.want_turn(desk);
         self.reckon(desk)
+    }
+
+    fn open_lane(&mut self, desk: &mut Desk) -> Fate {
+        let trouble = Fate::Ends(Ending::Trouble);
+        let Stage::Setup(setup) = self.leave_stage() else { return trouble };
+        let Some(lane) = setup.into_lane(desk.now) else { return trouble };
+        self.stage = Stage::Lane(Box::new(lane));
+        self.go(desk, Lane::turn)
     }
 
     fn associate(&mut self, desk: &mut Desk) -> Fate {
@@ -354,6 +391,7 @@ impl Connection {
             Stage::Setup(setup) => setup.phase(),
             Stage::Relaying(relaying) => Phase::relayed(relaying.relay.ended()),
             Stage::Parting(parting) => parting.phase,
+            Stage::Lane(lane) => lane.phase(),
             Stage::Over => Phase::Connect,
         }
     }
@@ -369,6 +407,10 @@ impl Connection {
         let (server, [from_client, to_client]) = match &self.stage {
             Stage::Relaying(relaying) => (relaying.target.name(), relaying.relay.carried()),
             Stage::Parting(parting) => (parting.summary.server.as_str(), parting.summary.carried),
+            Stage::Lane(lane) if !lane.last_server().is_empty() => {
+                (lane.last_server(), lane.carried())
+            }
+            Stage::Lane(lane) => (NOBODY, lane.carried()),
             Stage::Setup(_) | Stage::Over => (NOBODY, [0, 0]),
         };
         let seconds = now.saturating_duration_since(*since).as_secs_f64();

@@ -41,6 +41,8 @@ pub(super) struct Search {
     pub(super) header: Vec<u8>,
     /// How long a server that has taken the connection may take to say whether it wants it.
     pub(super) answer: Duration,
+    /// Servers that need not be connected to.
+    pub(super) known: Vec<Arc<Server>>,
     state: State,
     /// When waiting in line is over, once it has begun.
     pub(super) queue_until: Option<Instant>,
@@ -54,6 +56,8 @@ pub(super) struct Search {
 pub(super) enum Find {
     Pending,
     Found(Reached),
+    /// A seat at one of the servers that are known already.
+    Seated(Seat),
     Nobody(Ending),
 }
 
@@ -115,6 +119,7 @@ impl Search {
             visitor: Visitor::new(client),
             header: Vec::new(),
             answer: Duration::ZERO,
+            known: Vec::new(),
             state: State::Choosing,
             queue_until: None,
             dial_until: None,
@@ -168,6 +173,7 @@ impl Search {
             match self.service.admit(&self.visitor, place) {
                 Admission::Nobody => return self.fall_back(place, desk),
                 Admission::Wait(ticket) => return self.wait(ticket, desk),
+                Admission::Seat(seat) if self.knows(&seat) => return Find::Seated(seat),
                 Admission::Seat(seat) => {
                     if self.try_seat(seat, place, desk) {
                         return Find::Pending;
@@ -183,10 +189,17 @@ impl Search {
             return self.nobody();
         }
         let over = matches!(seat.tenure(), Tenure::Over);
+        if !over && self.knows(&seat) {
+            return Find::Seated(seat);
+        }
         if !over && self.try_seat(seat, place, desk) {
             return Find::Pending;
         }
         self.choose(place, desk)
+    }
+
+    fn knows(&self, seat: &Seat) -> bool {
+        self.known.iter().any(|server| Arc::ptr_eq(server, &seat.server))
     }
 
     /// The poller speaks of the server.
@@ -378,7 +391,6 @@ impl Search {
     }
 
     fn nobody(&mut self) -> Find {
-        self.service.counts.unserved.add(1);
         let closed = self.service.is_closed();
         Find::Nobody(if closed { Ending::ServiceClosed } else { Ending::Unserved(self.untaken) })
     }
@@ -447,6 +459,14 @@ impl Target {
     pub(super) fn server(&self) -> Option<&Arc<Server>> {
         match self {
             Self::Server(seat) => Some(&seat.server),
+            Self::Fallback => None,
+        }
+    }
+
+    /// The real server, and where it is; none: the fallback.
+    pub(super) fn place(&self) -> Option<(&Arc<Server>, Endpoint)> {
+        match self {
+            Self::Server(seat) => Some((&seat.server, seat.endpoint)),
             Self::Fallback => None,
         }
     }

@@ -32,6 +32,7 @@ use crate::service::Service;
 use crate::socket;
 use crate::tls::Session;
 
+use super::lane::{Lane, Sender};
 use super::search::{Find, Reached, Search, Target};
 use super::{Desk, Guest};
 
@@ -77,6 +78,8 @@ pub(super) enum Step {
     Parts(Ending),
     /// The client has gone, or is to be reset.
     Failed(Ending),
+    /// The client sends messages of HL7.
+    Lane,
     /// The client speaks HTTP.
     Http,
 }
@@ -337,6 +340,8 @@ impl Setup {
             Find::Pending => Step::Pending,
             Find::Found(reached) if self.asking.is_some() => self.offer(reached, place, desk),
             Find::Found(reached) => Step::Connected(Box::new(reached)),
+            // Nothing is known to it but what it finds.
+            Find::Seated(_) => Step::Failed(Ending::Trouble),
             Find::Nobody(why) => self.turn_away(why),
         }
     }
@@ -379,6 +384,16 @@ impl Setup {
         }
         let found = self.search.event(flags, place, desk);
         self.take(found, place, desk)
+    }
+
+    /// The client as a lane of messages.
+    pub(super) fn into_lane(mut self, now: Instant) -> Option<Lane> {
+        let newcomer = self.describe(now);
+        let header = self.header(self.client.0.as_ref()?);
+        let client = self.leg()?;
+        let Self { service, port, search, pass, early, .. } = self;
+        let sender = Sender { port, client: search.visitor.client, header, newcomer };
+        Some(Lane::new(service, sender, client, (early, pass), now))
     }
 
     /// The client as it is spoken with here.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use gantry_model::server::{AdminState, RealServer};
-use gantry_model::service::{Algorithm, CongestionControl, Mode, Protocol, Tcp};
+use gantry_model::service::{Algorithm, CongestionControl, Protocol, Tcp};
 use gantry_runtime::clock;
 
 use crate::support::{Bed, expect_reset, greeter, is_alive, layer7, serve, server, until};
@@ -137,7 +137,6 @@ fn what_cannot_be_carried_out_is_refused_and_changes_nothing() {
         change(&mut service);
         bad.push((service, reason, field));
     };
-    other("UNSUPPORTED_MODE", "layer7.mode", &|service| layer7(service).mode = Mode::Mllp);
     other("UNSUPPORTED_TCP", "layer7.tcp.congestion_control", &|service| {
         layer7(service).tcp.congestion_control = CongestionControl::new("nonesuch");
     });

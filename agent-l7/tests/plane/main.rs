@@ -12,6 +12,7 @@ mod ended;
 mod ended_http;
 mod http;
 mod limits;
+mod mllp;
 mod opening;
 mod relay;
 mod robust;

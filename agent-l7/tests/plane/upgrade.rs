@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 /// What is put in force in both planes.
-type Put = (VirtualService, Vec<RealServer>);
+pub(crate) type Put = (VirtualService, Vec<RealServer>);
 
 /// Hands `old` over to a new plane with so many workers.
 fn hand_over(old: &mut Plane, workers: usize, put: &[Put]) -> (Heir, Plane, Former) {
@@ -41,7 +41,7 @@ fn hand_over(old: &mut Plane, workers: usize, put: &[Put]) -> (Heir, Plane, Form
 }
 
 /// Replaces the bed's plane; gives the old one.
-fn upgrade(bed: &mut Bed, workers: usize, put: &[Put]) -> Plane {
+pub(crate) fn upgrade(bed: &mut Bed, workers: usize, put: &[Put]) -> Plane {
     let (_, new, _) = hand_over(&mut bed.plane, workers, put);
     std::mem::replace(&mut bed.plane, new)
 }

@@ -17,6 +17,7 @@ use crate::session::Session;
 
 mod associations;
 mod connections;
+mod messages;
 
 const EVENTS: usize = 10;
 
@@ -82,6 +83,7 @@ async fn service(name: String, session: &Session) -> Result<String> {
     connections::ended(&mut text, &status.ended);
     http(&mut text, status.http.as_ref());
     associations::associations(&mut text, status.dicom.as_ref());
+    messages::messages(&mut text, status.mllp.as_ref());
     text.push_str("\nReal servers:\n");
     for server in &servers {
         let _ = writeln!(text, "  {}", server_line(server, now));
@@ -113,6 +115,7 @@ async fn server(name: String, session: &Session) -> Result<String> {
     let asked = asked.map_or_else(String::new, |asked| format!(" ({asked} ago)"));
     field(&mut text, "Last check", &format!("{}{asked}", status.last_check));
     field(&mut text, "Got as far as", &status.last_check_layer);
+    messages::messages(&mut text, status.mllp.as_ref());
     if let Some(halt) = &server.halt_time {
         field(&mut text, "Halts at", &look::time(Some(halt)));
     }

@@ -53,7 +53,7 @@ pub fn check_service(violations: &mut Violations, service: &VirtualService) {
             violations.add("layer7.reencrypt", "NEEDS_CERTIFICATE", what);
         }
         violations.within("layer7", |violations| check_http(violations, layer7));
-        violations.within("layer7", |violations| check_dicom(violations, layer7));
+        violations.within("layer7", |violations| check_medical(violations, layer7));
         violations.within("layer7", |violations| check_source(violations, service, layer7));
         let by_user = service.persistence.is_some_and(|kept| kept.key == PersistenceKey::RdpCookie);
         if by_user && layer7.tls.is_some() {
@@ -123,10 +123,14 @@ fn check_http(violations: &mut Violations, layer7: &Layer7) {
     }
 }
 
-fn check_dicom(violations: &mut Violations, layer7: &Layer7) {
+fn check_medical(violations: &mut Violations, layer7: &Layer7) {
     if layer7.mode != Mode::Dicom && layer7.dicom != Dicom::default() {
         let what = "is for mode DICOM_MODE only: choose it, or leave this out";
         violations.add("dicom", "NEEDS_DICOM_MODE", what);
+    }
+    if layer7.mode != Mode::Mllp && layer7.mllp != crate::mllp::Mllp::default() {
+        let what = "is for mode MLLP_MODE only: choose it, or leave this out";
+        violations.add("mllp", "NEEDS_MLLP_MODE", what);
     }
 }
 

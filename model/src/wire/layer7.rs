@@ -3,6 +3,7 @@
 mod dicom;
 mod http;
 mod limits;
+mod mllp;
 mod passive;
 mod tls;
 
@@ -15,6 +16,7 @@ pub(super) use self::http::pool;
 use super::{address, choice, duration, duration_message};
 use crate::dicom::Dicom;
 use crate::http::Http;
+use crate::mllp::Mllp;
 use crate::service::{Algorithm, CongestionControl, Layer7, Mode, ProxyVersion, Tcp, Timeouts};
 use crate::violation::Violations;
 
@@ -62,6 +64,10 @@ pub(super) fn layer7(violations: &mut Violations, message: &pb::Layer7) -> Optio
             Some(given) => {
                 violations.within("dicom", |violations| dicom::dicom(violations, given))?
             }
+        },
+        mllp: match &message.mllp {
+            None => Mllp::default(),
+            Some(given) => violations.within("mllp", |violations| mllp::mllp(violations, given))?,
         },
         source_address: source_address(violations, &message.source_address)?,
         transparent_source: message.transparent_source,
@@ -187,6 +193,7 @@ pub(super) fn layer7_message(layer7: &Layer7) -> pb::Layer7 {
         routes: layer7.routes.iter().map(http::route_message).collect(),
         http: http::http_message(&layer7.http),
         dicom: dicom::dicom_message(&layer7.dicom),
+        mllp: mllp::mllp_message(&layer7.mllp),
         source_address: layer7.source_address.map(|it| it.to_string()).unwrap_or_default(),
         transparent_source: layer7.transparent_source,
         slow_start: layer7.slow_start.map(duration_message),

@@ -17,6 +17,7 @@ use crate::limits::Pass;
 use crate::relay::{self, Carrier, INTEREST, Relay};
 use crate::service::Service;
 use crate::slab::Key;
+use crate::worker::lane::Lane;
 use crate::worker::search::Target;
 use crate::worker::setup::{Moved as MovedSetup, Setup};
 use crate::worker::{CLIENT, Desk, SERVER};
@@ -53,6 +54,7 @@ impl Connection {
         match &self.stage {
             Stage::Setup(setup) => setup.can_move(),
             Stage::Relaying(relaying) => matches!(relaying.relay, Carrier::Plain(_)),
+            Stage::Lane(lane) => lane.can_move(),
             Stage::Parting(_) | Stage::Over => false,
         }
     }
@@ -70,6 +72,10 @@ impl Connection {
             }
             Stage::Relaying(relaying) => {
                 relaying.relay.plain().into_iter().flat_map(Relay::sockets).for_each(forget);
+            }
+            Stage::Lane(lane) => {
+                forget(lane.client());
+                lane.forget();
             }
             Stage::Parting(_) | Stage::Over => {}
         }
@@ -97,6 +103,10 @@ impl Connection {
                     _ => Fate::Ends(Ending::Trouble),
                 }
             }
+            Stage::Lane(lane) => match add(lane.client(), CLIENT) {
+                Ok(()) => self.go(desk, Lane::turn),
+                Err(_) => Fate::Ends(Ending::Trouble),
+            },
             Stage::Parting(_) | Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }
@@ -145,6 +155,10 @@ impl Frozen {
                 said.counted_for = pass.map(|pass| pass.client().to_string()).unwrap_or_default();
                 (format::Stage::Relay(said), descriptors)
             }
+            Stage::Lane(lane) => {
+                let newcomer = format::Stage::Newcomer(lane.newcomer().clone());
+                (newcomer, vec![lane.client().as_fd()])
+            }
             Stage::Parting(_) | Stage::Over => return None,
         };
         let record = connection.record.as_ref().map(|record| format::Record {
@@ -168,6 +182,7 @@ impl Frozen {
                     seat.leave();
                 }
             }
+            Stage::Lane(lane) => lane.give_away(),
             Stage::Parting(_) | Stage::Over => {}
         }
     }

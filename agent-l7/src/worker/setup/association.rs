@@ -52,8 +52,10 @@ impl Setup {
     /// The client can be heard: looks for a server, once it has said what it wants where it must.
     pub(super) fn hear(&mut self, place: Place, desk: &mut Desk) -> Step {
         let layer7 = &self.service.routing().layer7;
-        if layer7.mode != Mode::Dicom {
-            return self.choose(place, desk);
+        match layer7.mode {
+            Mode::Dicom => {}
+            Mode::Mllp => return Step::Lane,
+            Mode::Tcp | Mode::Http => return self.choose(place, desk),
         }
         self.search.answer = layer7.dicom.answer_timeout;
         self.state = State::Requesting { until: after(desk.now, layer7.dicom.request_timeout) };
@@ -180,6 +182,9 @@ impl Setup {
     /// There is nobody who might serve the client. Where it asks for an association it is told, in the words
     /// of the server that rejected it last, if there was one.
     pub(super) fn turn_away(&mut self, why: Ending) -> Step {
+        if matches!(why, Ending::Unserved(_) | Ending::ServiceClosed) {
+            self.service.counts.unserved.add(1);
+        }
         match self.asking.as_ref().map(|asking| asking.rejection) {
             None => Step::Failed(why),
             Some(_) if why == Ending::QueueTimeout => {
