@@ -33,6 +33,8 @@ pub struct Route {
     pub calling: Vec<AeTitle>,
     /// Where the client is. Empty: anywhere.
     pub sources: Vec<Network>,
+    /// DNS names in the client's certificate, in lower case. Empty: any, and none.
+    pub certificates: Vec<String>,
     /// Absent: the real servers that name none.
     pub pool: Option<Id>,
 }
@@ -45,6 +47,8 @@ pub struct Asked<'a> {
     /// Without the spaces around it.
     pub calling: &'a str,
     pub source: IpAddr,
+    /// The DNS names in the client's certificate.
+    pub certificate: &'a [String],
 }
 
 /// Why no route takes an association.
@@ -96,7 +100,11 @@ impl Route {
     /// Whether the client may use the route.
     fn takes(&self, asked: &Asked<'_>) -> bool {
         let mut sources = self.sources.iter();
+        let mut certificates = self.certificates.iter();
+        let shown =
+            |name: &String| asked.certificate.iter().any(|own| own.eq_ignore_ascii_case(name));
         names(&self.calling, asked.calling)
+            && (self.certificates.is_empty() || certificates.any(shown))
             && (self.sources.is_empty() || sources.any(|network| network.holds(asked.source)))
     }
 }
@@ -116,6 +124,7 @@ mod tests {
             called: titles(called),
             calling: titles(calling),
             sources: sources.iter().map(|text| text.parse().unwrap()).collect(),
+            certificates: Vec::new(),
             pool: pool.parse().ok(),
         }
     }
@@ -139,7 +148,8 @@ mod tests {
             ("QR", "MR1", "10.2.0.1", "", Ok("")),
             ("ELSE", "OLD CT", "10.2.0.1", "old", Ok("old")),
         ] {
-            let asked = Asked { called, calling, source: source.parse().unwrap() };
+            let source = source.parse().unwrap();
+            let asked = Asked { called, calling, source, certificate: &[] };
             let found = |dicom: &Dicom| {
                 dicom.pool(&asked).map(|pool| pool.map(Id::to_string).unwrap_or_default())
             };
@@ -149,8 +159,27 @@ mod tests {
             assert_eq!(found(&dicom), strict.map(str::to_owned), "{asked:?}");
         }
         dicom.routes.pop();
-        let asked =
-            Asked { called: "ELSE", calling: "OLD CT", source: "10.2.0.1".parse().unwrap() };
+        let source = "10.2.0.1".parse().unwrap();
+        let asked = Asked { called: "ELSE", calling: "OLD CT", source, certificate: &[] };
         assert_eq!(dicom.pool(&asked), Err(Unrouted::Called), "nobody is called so");
+    }
+
+    #[test]
+    fn a_title_may_belong_to_a_certificate() {
+        let own =
+            Route { certificates: vec!["ct1.example".to_owned()], ..route(&[], &["CT1"], &[], "") };
+        let dicom = Dicom { routes: vec![own], reject_unrouted: true, ..Dicom::default() };
+        let source = "10.2.0.1".parse().unwrap();
+        for (calling, shown, good) in [
+            ("CT1", &["CT1.example"][..], true),
+            ("CT1", &["x.example", "ct1.example"], true),
+            ("CT1", &["ct2.example"], false),
+            ("CT1", &[], false),
+            ("CT2", &["ct1.example"], false),
+        ] {
+            let shown: Vec<String> = shown.iter().map(|&name| name.to_owned()).collect();
+            let asked = Asked { called: "PACS", calling, source, certificate: &shown };
+            assert_eq!(dicom.pool(&asked).is_ok(), good, "{asked:?}");
+        }
     }
 }

@@ -116,14 +116,14 @@ pub fn check_server(violations: &mut Violations, service: &VirtualService, serve
         }
     }
     if let Some(pool) = &server.pool {
-        let routes = match &service.forwarding {
-            Forwarding::Layer7(layer7) => &layer7.routes[..],
-            Forwarding::Layer4(_) => &[],
+        let is_routed = match &service.forwarding {
+            Forwarding::Layer7(layer7) => layer7.pools().any(|routed| routed == pool),
+            Forwarding::Layer4(_) => false,
         };
-        if !routes.iter().any(|route| route.pool.as_ref() == Some(pool)) {
+        if !is_routed {
             let what = format!(
                 "{pool} is in no route, so nobody would come here: add a route to it to layer7.routes, \
-                 or leave the pool out"
+                 in DICOM_MODE to layer7.dicom.routes, or leave the pool out"
             );
             violations.add("pool", "NEEDS_ROUTE", what);
         }

@@ -265,6 +265,12 @@ impl Layer7 {
         }
     }
 
+    /// The pools that routes go to.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &Id> {
+        let of_dicom = self.dicom.routes.iter().map(|route| &route.pool);
+        self.routes.iter().map(|route| &route.pool).chain(of_dicom).flatten()
+    }
+
     fn certificates(&self) -> impl Iterator<Item = &Id> {
         let shown = self
             .tls

@@ -6,6 +6,7 @@
 mod agent;
 mod check;
 mod layer7;
+mod preset;
 mod server;
 mod service;
 

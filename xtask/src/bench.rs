@@ -6,6 +6,7 @@ mod control;
 mod figures;
 mod layer4;
 mod layer7;
+mod medical;
 mod net;
 mod processes;
 mod rig;
@@ -25,6 +26,8 @@ pub(crate) enum Bench {
     Layer4(layer4::Layer4),
     /// The proxy, beside HAProxy and nginx: bulk, messages, connections, memory, changes, failover
     Layer7(layer7::Layer7),
+    /// DICOM and MLLP mode, beside a direct connection and HAProxy: images, messages
+    Medical(medical::Medical),
 }
 
 /// What is built with optimizations.
@@ -42,18 +45,24 @@ impl Bench {
         {
             return layer7.serve();
         }
+        if let Self::Medical(medical) = &self
+            && medical.is_receiver()
+        {
+            return medical.receive();
+        }
         let workspace = Workspace::load()?;
         match self {
             _ if cfg!(debug_assertions) => again_with_optimizations(&workspace, self.crates()),
             Self::Control(control) => control.run(&workspace).await,
             Self::Layer4(layer4) => layer4.run(&workspace),
             Self::Layer7(layer7) => layer7.run(&workspace).await,
+            Self::Medical(medical) => medical.run(&workspace).await,
         }
     }
 
     fn crates(&self) -> &'static [&'static str] {
         match self {
-            Self::Control(_) | Self::Layer7(_) => &ALL,
+            Self::Control(_) | Self::Layer7(_) | Self::Medical(_) => &ALL,
             Self::Layer4(_) => &layer4::CRATES,
         }
     }

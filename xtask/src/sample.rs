@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::say;
-use images::make_dicom;
+pub(crate) use images::make_dicom;
 
 /// One sample server, or something for it.
 #[derive(Debug, Subcommand)]

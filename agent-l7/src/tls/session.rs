@@ -118,6 +118,17 @@ impl Session {
         self.talk.ended
     }
 
+    /// The DNS names in the certificate that the peer has shown; empty where it has shown none.
+    pub(crate) fn peer_names(&self) -> Vec<String> {
+        let chain = match &self.machine {
+            Machine::WithClient(it) => it.peer_certificates(),
+            Machine::WithServer(it) => it.peer_certificates(),
+        };
+        let Some(leaf) = chain.and_then(<[_]>::first) else { return Vec::new() };
+        let Ok(leaf) = webpki::EndEntityCert::try_from(leaf) else { return Vec::new() };
+        leaf.valid_dns_names().map(str::to_owned).collect()
+    }
+
     /// Does of the handshake what can be done now. What the peer says right after it goes to `plain`.
     pub(crate) fn shake(
         &mut self,

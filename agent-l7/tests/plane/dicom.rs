@@ -198,6 +198,7 @@ fn titles_and_sources_decide_which_pool_is_asked() {
         called: called.iter().map(title).collect(),
         calling: calling.iter().map(title).collect(),
         sources: sources.iter().map(|text| text.parse().unwrap()).collect(),
+        certificates: Vec::new(),
         pool: pool.parse().ok(),
     };
     let mut bed = Bed::new();

@@ -128,6 +128,15 @@ fn check_medical(violations: &mut Violations, layer7: &Layer7) {
         let what = "is for mode DICOM_MODE only: choose it, or leave this out";
         violations.add("dicom", "NEEDS_DICOM_MODE", what);
     }
+    let asks = layer7.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    for (at, route) in layer7.dicom.routes.iter().enumerate() {
+        if !route.certificates.is_empty() && !asks {
+            let what = "is of certificates that clients show, and they are not asked for any: set \
+                        layer7.tls.client_certificates, or leave it out";
+            let field = format!("dicom.routes[{at}].certificate_names");
+            violations.add(&field, "NEEDS_CLIENT_CERTIFICATES", what);
+        }
+    }
     if layer7.mode != Mode::Mllp && layer7.mllp != crate::mllp::Mllp::default() {
         let what = "is for mode MLLP_MODE only: choose it, or leave this out";
         violations.add("mllp", "NEEDS_MLLP_MODE", what);

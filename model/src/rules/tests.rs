@@ -342,6 +342,16 @@ fn pools_have_routes_and_routes_a_mode_that_sees_them() {
         |pool: &str| RealServer { pool: pool.parse().ok(), ..server("a", "10.0.0.9", 443) };
     assert_eq!(found(&routed, &[pooled("viewer"), server("b", "10.0.0.8", 443)]), [""; 0]);
     assert_eq!(found(&routed, &[pooled("other")]), ["real_servers[0].pool NEEDS_ROUTE"]);
+    let to_cardio = pb::layer7::DicomRoute {
+        called_ae_titles: vec!["PACS".to_owned()],
+        pool: "cardio".to_owned(),
+        ..Default::default()
+    };
+    let dicom = pb::layer7::Dicom { routes: vec![to_cardio], ..Default::default() };
+    let mode = pb::layer7::Mode::DicomMode.into();
+    let by_title = pb::Layer7 { mode, dicom: Some(dicom), ..Default::default() };
+    let by_title = service("x", "10.0.0.1", &["104"], Wire::Layer7(by_title));
+    assert!(found(&by_title, &[pooled("cardio")]).is_empty());
     let told = |service: &VirtualService| {
         let mut violations = Violations::new();
         check_service(&mut violations, service);

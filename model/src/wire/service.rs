@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use gantry_proto::v1 as pb;
 use pb::layer4::{Encapsulation as WireEncapsulation, Method as WireMethod};
-use pb::virtual_service::{Forwarding as WireForwarding, Strategy as WireStrategy};
+use pb::virtual_service::{
+    Forwarding as WireForwarding, Preset as WirePreset, Strategy as WireStrategy,
+};
 
 use super::check::{health_check, health_check_message};
 use super::layer7::{layer7, layer7_message};
+use super::preset::filled;
 use super::{
     address, choice, duration, duration_message, endpoint, endpoint_message, label, port,
     port_message,
@@ -34,6 +37,8 @@ pub fn virtual_service(
     name: ServiceName,
     message: &pb::VirtualService,
 ) -> Option<VirtualService> {
+    let preset = choice::<WirePreset>(violations, "preset", message.preset)?;
+    let message = &*filled(message, preset);
     let label = label(violations, &message.display_name);
     let listener = match &message.listener {
         Some(given) => violations.within("listener", |violations| listener(violations, given)),

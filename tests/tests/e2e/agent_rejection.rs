@@ -8,7 +8,7 @@ use gantry_tests::backend::{Backend, Client};
 use gantry_tests::services::{layer7, server};
 use gantry_tests::site::service_name;
 use gantry_tests::{Site, eventually};
-use pb::layer7::Mode;
+use pb::layer7::Tcp;
 use pb::virtual_service::Forwarding;
 use pb::virtual_service_status::State;
 
@@ -75,15 +75,16 @@ async fn agent_keeps_the_last_good_form_of_a_service_it_cannot_change() {
 async fn agent_says_what_it_cannot_carry_out() {
     let site = Site::start().await;
     let backend = Backend::start("one", site.block.socket(20, 80)).await;
-    let dicom = pb::Layer7 { mode: Mode::DicomMode.into(), ..Default::default() };
+    let tcp = Tcp { congestion_control: "nonesuch".to_owned(), ..Default::default() };
+    let unknown = pb::Layer7 { tcp: Some(tcp), ..Default::default() };
     let service = pb::VirtualService {
-        forwarding: Some(Forwarding::Layer7(dicom)),
+        forwarding: Some(Forwarding::Layer7(unknown)),
         ..layer7(site.block.socket(10, 80))
     };
     site.create("web", service, vec![server("one", backend.address)]).await;
     let status = site.reaches("web", State::NotInForce).await;
-    assert_eq!(status.rejections[0].reason, "UNSUPPORTED_MODE");
-    assert_eq!(status.rejections[0].field, "layer7.mode");
+    assert_eq!(status.rejections[0].reason, "UNSUPPORTED_TCP");
+    assert_eq!(status.rejections[0].field, "layer7.tcp.congestion_control");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

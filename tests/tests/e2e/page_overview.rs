@@ -12,6 +12,7 @@ use gantry_tests::services::{layer7, server};
 use gantry_tests::site::{server_name, service_name};
 use pb::real_server_status::State as ServerState;
 use pb::virtual_service_status::State as ServiceState;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The issue's promise: a verdict is on the page so soon.
 const PROMISED: Duration = Duration::from_secs(2);
@@ -187,7 +188,11 @@ async fn page_drains_halts_and_puts_back_by_clicks_as_the_api_does() {
     turns(&mut browser, "main/hl7", "warning").await;
     // The other one is the last: that is said before, with how many connections it cuts.
     let listen = site.block.socket(120, 2575);
-    let held = tokio::net::TcpStream::connect(listen).await.unwrap();
+    let mut held = tokio::net::TcpStream::connect(listen).await.unwrap();
+    // A sender has a receiver from its first message on.
+    let message = b"\x0bMSH|^~\\&|HIS|SITE|||20261127||ADT^A08|1|P|2.5\rPID|1||TEST\r\x1c\r";
+    held.write_all(message).await.unwrap();
+    assert_eq!(held.read_u8().await.unwrap(), 0x0b, "it is acknowledged");
     let open =
         "document.querySelector('[id=\"server:main/hl7/hl72\"] .c-open').innerText.includes('1')";
     browser.sees("its connection is counted", open).await;

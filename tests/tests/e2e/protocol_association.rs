@@ -245,4 +245,22 @@ async fn protocol_association_tls_of_dcmtk_ends_here_and_begins_anew() {
     assert_eq!(counts(&site, "pacs", |all| all.stored_total == 3).await.aborted_total, 0);
     let without = dcmtk::store_with(&study, listen, &["+tla", "+cf", &ca]).await;
     assert!(!without.status.success(), "who shows no certificate has no association");
+    let mut service = site.service("pacs").await;
+    if let Some(Forwarding::Layer7(layer7)) = &mut service.forwarding {
+        let route = DicomRoute {
+            calling_ae_titles: vec!["CT1".to_owned()],
+            certificate_names: vec!["ct1.example".to_owned()],
+            ..Default::default()
+        };
+        layer7.dicom =
+            Some(Dicom { routes: vec![route], reject_unrouted: true, ..Default::default() });
+    }
+    let request =
+        pb::UpdateVirtualServiceRequest { virtual_service: Some(service), ..Default::default() };
+    site.balancer().update_virtual_service(request).await.unwrap();
+    site.settled("pacs").await;
+    let named = |title: &'static str| [&secret[..], &["-aet", title]].concat();
+    dcmtk::store_with(&study, listen, &named("CT1")).await.output();
+    let other = dcmtk::store_with(&study, listen, &named("CT2")).await;
+    assert!(other.err.contains("Calling AE Title Not Recognized"), "{other:?}");
 }

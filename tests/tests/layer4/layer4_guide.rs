@@ -177,9 +177,7 @@ fn layer4_guide_with_one_arm_does_what_it_says() {
         client.seen_as.to_string()
     };
     assert_eq!(seen_as("10.12.1.140:17035"), "10.12.1.140");
-    for layer7 in ["10.12.1.120:2575", "10.12.1.160:443"] {
-        assert!(seen_as(layer7).starts_with("10.12.1."));
-    }
+    assert!(seen_as("10.12.1.160:443").starts_with("10.12.1."));
     let to = "10.12.1.180:514".parse().unwrap();
     let answer = Client::ask_udp(hospital.node("ct1"), None, to).unwrap();
     assert_eq!(answer.seen_as.to_string(), "10.12.1.180");

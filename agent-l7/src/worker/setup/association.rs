@@ -138,7 +138,9 @@ impl Setup {
         let member = Member::new(&self.service, Story::new(called, calling));
         let routing = self.service.routing();
         let source = self.search.visitor.client;
-        let unfit = match routing.layer7.dicom.pool(&Asked { called, calling, source }) {
+        let names = self.session.as_ref().map(|session| session.peer_names()).unwrap_or_default();
+        let asked = Asked { called, calling, source, certificate: &names };
+        let unfit = match routing.layer7.dicom.pool(&asked) {
             Err(Unrouted::Called) => {
                 Some(Reject::permanent(RejectReason::CalledAeTitleNotRecognized))
             }

@@ -27,7 +27,7 @@ pub(crate) struct ServiceFlags {
     #[arg(
         long = "port",
         value_name = "PORT",
-        required_unless_present = "file",
+        required_unless_present_any = ["file", "preset"],
         value_delimiter = ','
     )]
     ports: Vec<String>,
@@ -40,8 +40,16 @@ pub(crate) struct ServiceFlags {
     /// A label for people: "DICOM-Modalities"
     #[arg(long)]
     label: Option<String>,
+    /// Sensible settings for a kind of real servers; what else is given counts
+    #[arg(long, value_enum, value_name = "KIND")]
+    preset: Option<Preset>,
     /// Forward in the kernel
-    #[arg(long, value_enum, value_name = "METHOD", required_unless_present_any = ["file", "layer7"])]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "METHOD",
+        required_unless_present_any = ["file", "layer7", "preset"]
+    )]
     layer4: Option<Method>,
     #[command(flatten)]
     kernel: KernelFlags,
@@ -118,6 +126,16 @@ enum Mode {
     Mllp,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Preset {
+    /// Archives, by associations: ports 104 and 11112
+    Dicom,
+    /// Receivers of HL7, by messages: port 2575
+    Hl7,
+    /// Viewers that speak HTTPS themselves: port 443
+    HttpsViewer,
+}
+
 /// What `--check` says.
 #[derive(Clone, Debug, PartialEq)]
 struct Check(Probe);
@@ -148,13 +166,21 @@ impl ServiceFlags {
         };
         let health_check = (health_check != v1::HealthCheck::default()).then_some(health_check);
         let forwarding = match self.layer4 {
-            Some(method) => Forwarding::Layer4(self.kernel.into_layer4(method.into())),
-            None => layer7(self.mode),
+            Some(method) => Some(Forwarding::Layer4(self.kernel.into_layer4(method.into()))),
+            None if self.preset.is_some() && !self.layer7 => None,
+            None => Some(layer7(self.mode)),
+        };
+        let preset = match self.preset {
+            None => v1::virtual_service::Preset::Unspecified,
+            Some(Preset::Dicom) => v1::virtual_service::Preset::Dicom,
+            Some(Preset::Hl7) => v1::virtual_service::Preset::Hl7,
+            Some(Preset::HttpsViewer) => v1::virtual_service::Preset::HttpsViewer,
         };
         let virtual_service = v1::VirtualService {
             display_name: self.label.unwrap_or_default(),
             listener: Some(listener),
-            forwarding: Some(forwarding),
+            forwarding,
+            preset: preset.into(),
             strategy: strategy.into(),
             persistence,
             health_check,

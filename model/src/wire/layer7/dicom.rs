@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use gantry_proto::v1 as pb;
 
 use super::http::{each, pool};
-use super::{SHORTEST, duration, duration_message};
+use super::{SHORTEST, duration, duration_message, is_dns_name};
 use crate::address::Network;
 use crate::check::AeTitle;
 use crate::dicom::{Dicom, Route};
@@ -42,8 +42,15 @@ pub(super) fn dicom(violations: &mut Violations, message: &pb::layer7::Dicom) ->
 }
 
 fn route(violations: &mut Violations, message: &pb::layer7::DicomRoute) -> Option<Route> {
-    let pb::layer7::DicomRoute { called_ae_titles, calling_ae_titles, sources, .. } = message;
-    if called_ae_titles.is_empty() && calling_ae_titles.is_empty() && sources.is_empty() {
+    let pb::layer7::DicomRoute {
+        called_ae_titles,
+        calling_ae_titles,
+        sources,
+        certificate_names,
+        pool: _,
+    } = message;
+    let all = [called_ae_titles, calling_ae_titles, sources, certificate_names];
+    if all.iter().all(|texts| texts.is_empty()) {
         let what = "fits everything: give AE titles or sources, or leave the route out";
         violations.add("called_ae_titles", "REQUIRED", what);
         return None;
@@ -54,8 +61,19 @@ fn route(violations: &mut Violations, message: &pb::layer7::DicomRoute) -> Optio
     let calling = titles("calling_ae_titles", calling_ae_titles);
     let sources =
         texts_of(violations, "sources", sources, "INVALID_NETWORK", str::parse::<Network>);
+    let field = "certificate_names";
+    let certificates = texts_of(violations, field, certificate_names, "INVALID_NAME", |text| {
+        let what = "is no DNS name: use one such as ct1.example.org, as it is in the certificate";
+        is_dns_name(text).then(|| text.to_ascii_lowercase()).ok_or(what)
+    });
     let pool = pool(violations, &message.pool)?;
-    Some(Route { called: called?, calling: calling?, sources: sources?, pool })
+    Some(Route {
+        called: called?,
+        calling: calling?,
+        sources: sources?,
+        certificates: certificates?,
+        pool,
+    })
 }
 
 /// Reads each of these, or says what is wrong with it.
@@ -92,6 +110,7 @@ fn route_message(route: &Route) -> pb::layer7::DicomRoute {
         called_ae_titles: titles(&route.called),
         calling_ae_titles: titles(&route.calling),
         sources: route.sources.iter().map(Network::to_string).collect(),
+        certificate_names: route.certificates.clone(),
         pool: route.pool.as_ref().map(Id::to_string).unwrap_or_default(),
     }
 }
@@ -113,6 +132,7 @@ mod tests {
             called_ae_titles: texts(called),
             calling_ae_titles: texts(calling),
             sources: texts(sources),
+            certificate_names: Vec::new(),
             pool: "fast".to_owned(),
         }
     }
@@ -120,7 +140,14 @@ mod tests {
     #[test]
     fn settings_are_read_and_written() {
         let message = pb::layer7::Dicom {
-            routes: vec![route(&["STORE"], &[], &[]), route(&[], &["CT 1"], &["10.0.0.0/8"])],
+            routes: vec![
+                route(&["STORE"], &[], &[]),
+                route(&[], &["CT 1"], &["10.0.0.0/8"]),
+                pb::layer7::DicomRoute {
+                    certificate_names: vec!["ct1.example.org".to_owned()],
+                    ..route(&[], &[], &[])
+                },
+            ],
             reject_unrouted: true,
             request_timeout: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
             answer_timeout: Some(prost_types::Duration { seconds: 7, nanos: 0 }),
