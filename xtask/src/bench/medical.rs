@@ -9,7 +9,7 @@ mod feed;
 mod store;
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use gantry_runtime::shell;
 
 use super::net;
 use super::processes;
-use super::rig::{Rig, Running};
+use super::rig::{Rig, Running, free_address, wait_for};
 use crate::say;
 use crate::workspace::{Workspace, run};
 
@@ -167,21 +167,6 @@ fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
     let mut figures: Vec<f64> = samples.iter().map(of).collect();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or_default()
-}
-
-/// A port that is free now.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
-    for _ in 0..1000 {
-        if TcpStream::connect(address).is_ok() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    anyhow::bail!("nobody listens at {address}")
 }
 
 fn start_receiver(rig: &Rig) -> anyhow::Result<(Running, SocketAddr)> {

@@ -3,7 +3,7 @@
 //! Everything is on loopback and in a temporary folder on a real disk, and ends with this program.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,6 +24,22 @@ use tonic::transport::Channel;
 const LARGEST: usize = 256 << 20;
 /// How long anything may take that is no measurement.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A port that is free now.
+pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Waits until somebody listens there.
+pub(super) fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
+    for _ in 0..1000 {
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    anyhow::bail!("nobody listens at {address}")
+}
 
 /// A process that ends with this program, and all that it has started.
 #[derive(Debug)]

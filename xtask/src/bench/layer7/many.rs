@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::figures::{Durations, ratio};
 use super::super::processes;
-use super::super::rig::{Rig, Running};
-use super::targets::{free_address, service, wait_for};
+use super::super::rig::{Rig, Running, free_address, wait_for};
+use super::targets::service;
 use crate::say;
 
 const CLUSTER: &str = "many";

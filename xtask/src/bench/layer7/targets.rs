@@ -1,14 +1,13 @@
 //! What carries the load, and the real servers behind it.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use gantry_proto::v1 as pb;
 
-use super::super::rig::{Rig, Running};
+use super::super::rig::{Rig, Running, free_address, wait_for};
 use super::peers::{self, Ports};
 use super::secrets::Secrets;
 use super::threads;
@@ -25,11 +24,6 @@ pub(super) struct Target {
 }
 
 const CLUSTER: &str = "bench";
-
-/// A port that is free now.
-pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
 
 /// Two real servers, each a process.
 pub(super) fn start_backends(rig: &Rig) -> anyhow::Result<(Vec<Running>, Vec<SocketAddr>)> {
@@ -51,16 +45,6 @@ pub(super) fn start_backend(rig: &Rig, address: SocketAddr) -> anyhow::Result<Ru
     let running = Running::start(&command, &rig.log("real-server"))?;
     wait_for(address)?;
     Ok(running)
-}
-
-pub(super) fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
-    for _ in 0..500 {
-        if TcpStream::connect(address).is_ok() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    anyhow::bail!("nobody listens at {address}")
 }
 
 pub(super) async fn start_targets(

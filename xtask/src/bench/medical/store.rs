@@ -9,8 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use gantry_runtime::clock;
 
-use super::super::rig::Running;
-use super::{free_address, wait_for};
+use super::super::rig::{Running, free_address, wait_for};
 use crate::sample;
 
 /// An archive that stores every image anew.
