@@ -156,9 +156,9 @@ impl Connection {
                 self.want_turn(desk);
                 Fate::Lives
             }
-            Stage::Lane(_) => self.go(desk, |lane, place, desk| {
-                lane.notice(side, flags, place, desk).unwrap_or(Go::More)
-            }),
+            Stage::Lane(_) => {
+                self.go(desk, |lane, place, desk| lane.notice(side, flags, place, desk))
+            }
             Stage::Over => Fate::Ends(Ending::Trouble),
         }
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use gantry_model::mllp::Mllp;
 use gantry_model::port::Port;
-use gantry_model::service::{Endpoint, Layer7};
+use gantry_model::service::Endpoint;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::net::sockopt;
 use tracing::{info, warn};
@@ -169,14 +169,14 @@ impl Lane {
         }
     }
 
-    /// Takes in what the poller says of one side; true if that is for a turn to deal with.
+    /// Takes in what the poller says of one side.
     pub(super) fn notice(
         &mut self,
         side: Side,
         flags: EventFlags,
         place: Place,
         desk: &mut Desk,
-    ) -> Option<Go> {
+    ) -> Go {
         match (side, &mut self.link, &mut self.work) {
             (Side::Client, ..) => {
                 self.client.notice(flags);
@@ -184,12 +184,14 @@ impl Lane {
             }
             (Side::Server, Some(link), _) => link.leg.notice(flags),
             (Side::Server, None, Work::Held(held)) => {
-                let found = held.search.as_mut()?.event(flags, place, desk);
-                return Some(self.find(found, place, desk));
+                if let Some(search) = &mut held.search {
+                    let found = search.event(flags, place, desk);
+                    return self.find(found, place, desk);
+                }
             }
             (Side::Server, None, _) => {}
         }
-        None
+        Go::More
     }
 
     /// Does what can be done, within a budget that keeps the other connections alive.
@@ -203,6 +205,16 @@ impl Lane {
             }
         }
         Go::More
+    }
+
+    /// The same, after something was done out of turn.
+    fn go_on(&mut self, moved: Moved, place: Place, desk: &mut Desk) -> Go {
+        match moved {
+            Moved::On => self.turn(place, desk),
+            Moved::Stuck => Go::Waiting,
+            Moved::Later => Go::More,
+            Moved::Over(why) => Go::Ends(self.end(why)),
+        }
     }
 
     /// A seat has come free for the message that waited for one.
@@ -261,17 +273,17 @@ impl Lane {
     /// Something may be due.
     pub(super) fn ring(&mut self, place: Place, desk: &mut Desk) -> Go {
         let now = desk.now;
-        let layer7 = Layer7::clone(&self.service.routing().layer7);
+        let timeouts = self.service.routing().layer7.timeouts;
         if let Some(link) = &mut self.link {
             link.owed.retain(|(_, until)| *until > now);
         }
         match &mut self.work {
-            Work::Idle if after(self.heard, layer7.timeouts.client) <= now => {
+            Work::Idle if after(self.heard, timeouts.client) <= now => {
                 self.service.counts.idle_timeouts.add(1);
                 return Go::Ends(self.end(Ending::Relayed(End::Idle(Side::Client))));
             }
             Work::Idle => {
-                let idle = |link: &Link| after(link.used, layer7.timeouts.server) <= now;
+                let idle = |link: &Link| after(link.used, timeouts.server) <= now;
                 if self.link.as_ref().is_some_and(|link| idle(link) && link.owed.is_empty()) {
                     self.leave();
                 }
@@ -290,7 +302,8 @@ impl Lane {
                 }
             }
             Work::Sent(order) if order.until <= now => {
-                return self.doubt("no acknowledgement in time", Ending::InDoubt, place, desk);
+                let moved = self.doubt("no acknowledgement in time", Ending::InDoubt, desk);
+                return self.go_on(moved, place, desk);
             }
             Work::Sent(_) => {
                 let target = self.link.as_ref().map(|link| &link.target);
@@ -300,7 +313,8 @@ impl Lane {
                     Tenure::Over => true,
                 });
                 if let Some(why) = over.map(Target::taken) {
-                    return self.doubt("it is taken out of service", why, place, desk);
+                    let moved = self.doubt("it is taken out of service", why, desk);
+                    return self.go_on(moved, place, desk);
                 }
             }
         }
@@ -359,7 +373,7 @@ impl Lane {
     }
 
     fn step(&mut self, place: Place, desk: &mut Desk) -> Moved {
-        if let Some(moved) = self.hear_server(place, desk) {
+        if let Some(moved) = self.hear_server(desk) {
             return moved;
         }
         let takes = self.client.flush();

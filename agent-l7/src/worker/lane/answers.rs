@@ -9,15 +9,14 @@ use tracing::warn;
 use crate::deadline::after;
 use crate::ending::Ending;
 use crate::mllp::{Answer, Inward};
-use crate::queue::Place;
 use crate::relay::Side;
 use crate::worker::Desk;
 
-use super::{Go, Held, Lane, MOST_OWED, Moved, Work, hurry, shown};
+use super::{Held, Lane, MOST_OWED, Moved, Work, hurry, shown};
 
 impl Lane {
     /// Takes what the server says, and sees whether it is there; none if there is nothing of that.
-    pub(super) fn hear_server(&mut self, place: Place, desk: &mut Desk) -> Option<Moved> {
+    pub(super) fn hear_server(&mut self, desk: &mut Desk) -> Option<Moved> {
         let link = self.link.as_mut()?;
         link.leg.flush();
         let lost = match link.inlet.next(&mut link.leg, &mut desk.bench) {
@@ -38,10 +37,7 @@ impl Lane {
             Err(why) => why.to_string(),
         };
         Some(match self.work {
-            Work::Sent(_) => match self.doubt(&lost, Ending::InDoubt, place, desk) {
-                Go::Waiting | Go::More => Moved::On,
-                Go::Ends(why) => Moved::Over(why),
-            },
+            Work::Sent(_) => self.doubt(&lost, Ending::InDoubt, desk),
             // Nothing was under way: the next message goes elsewhere.
             Work::Idle | Work::Held(_) => {
                 self.link = None;
@@ -120,10 +116,10 @@ impl Lane {
     }
 
     /// Whether a server has a message is not known and will not be.
-    pub(super) fn doubt(&mut self, what: &str, why: Ending, place: Place, desk: &mut Desk) -> Go {
+    pub(super) fn doubt(&mut self, what: &str, why: Ending, desk: &mut Desk) -> Moved {
         let work = std::mem::replace(&mut self.work, Work::Idle);
         let (Work::Sent(mut order), Some(link)) = (work, self.link.take()) else {
-            return Go::Ends(self.end(Ending::Trouble));
+            return Moved::Over(Ending::Trouble);
         };
         let settings = self.settings();
         let own = &self.service.counts.mllp;
@@ -133,9 +129,7 @@ impl Lane {
             server = link.target.name(), control_id = %shown(&order.letter), what,
             resent = settings.resend_in_doubt, "a message is in doubt"
         );
-        let Some(server) = link.target.server().cloned() else {
-            return Go::Ends(self.end(why));
-        };
+        let Some(server) = link.target.server().cloned() else { return Moved::Over(why) };
         server.mllp().in_doubt.add(1);
         if matches!(why, Ending::InDoubt) {
             server.set_aside(desk.now);
@@ -146,13 +140,13 @@ impl Lane {
         // What it still says is of no use: who has no answer by now gets it from another.
         drop(link);
         if !settings.resend_in_doubt || self.gone {
-            return Go::Ends(self.end(why));
+            return Moved::Over(why);
         }
         own.resent.add(1);
         server.mllp().resent.add(1);
         order.doubtful.push(server);
         order.until = after(desk.now, settings.acknowledgement_timeout);
         self.work = Work::Held(Box::new(Held::new(*order)));
-        self.turn(place, desk)
+        Moved::On
     }
 }

@@ -47,12 +47,8 @@ impl Lane {
     }
 
     pub(super) fn find(&mut self, found: Find, place: Place, desk: &mut Desk) -> Go {
-        match self.take(found, place, desk) {
-            Moved::On => self.turn(place, desk),
-            Moved::Stuck => Go::Waiting,
-            Moved::Later => Go::More,
-            Moved::Over(why) => Go::Ends(self.end(why)),
-        }
+        let moved = self.take(found, place, desk);
+        self.go_on(moved, place, desk)
     }
 
     /// Goes on with what a search has found.
