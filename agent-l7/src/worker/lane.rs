@@ -250,12 +250,13 @@ impl Lane {
     /// When something has to be done without an event.
     pub(super) fn due(&self) -> Option<Instant> {
         let layer7 = &self.service.routing().layer7;
-        let owed = self.link.iter().filter_map(|link| link.owed.front());
-        let owed = owed.map(|(_, until)| *until).min();
+        let owed = self.link.as_ref().and_then(|link| link.owed.front()).map(|(_, until)| *until);
         let own = match &self.work {
             Work::Idle => {
                 let silent = after(self.heard, layer7.timeouts.client);
-                let idle = self.link.as_ref().map(|link| after(link.used, layer7.timeouts.server));
+                // Who owes something is not idle: what is due then is the end of that.
+                let link = self.link.as_ref().filter(|link| link.owed.is_empty());
+                let idle = link.map(|link| after(link.used, layer7.timeouts.server));
                 idle.map_or(silent, |idle| idle.min(silent))
             }
             Work::Held(held) => {

@@ -415,6 +415,8 @@ fn a_repetition_gets_the_answer_that_was_kept_and_other_content_is_delivered() {
     feed.send("1");
     assert_eq!((feed.send("1"), Feed::new(&bed).send("1")), ("AA".into(), "AA".into()));
     assert_eq!(engine[0].count(), 1);
+    let carried = bed.server("pacs", "a").traffic.bytes_to_clients;
+    assert_eq!(carried, acknowledgement("AA", "1").len() as u64, "the server's own answer only");
     feed.stream.write_all(&message_with("1", "PID|1||OTHER", "")).unwrap();
     assert_eq!(feed.hear("1").as_deref(), Some("AA"));
     assert_eq!(engine[0].count(), 2);

@@ -62,7 +62,7 @@ impl Lane {
                 if let Some(at) = link.owed.iter().position(|(owed, _)| *owed == id) {
                     link.owed.remove(at);
                     all().for_each(|counts| counts.answered(Some(code), Duration::ZERO));
-                    return self.tell(frame.as_bytes(), desk);
+                    return self.pass_on(frame, desk);
                 }
                 return all().for_each(|counts| counts.strays.add(1));
             }
@@ -91,17 +91,23 @@ impl Lane {
             let until = after(desk.now, layer7.mllp.acknowledgement_timeout);
             link.owed.push_back((id.into(), until));
         }
-        self.tell(frame.as_bytes(), desk);
+        self.pass_on(frame, desk);
         self.finish(desk);
+    }
+
+    /// Passes on what the server has answered.
+    fn pass_on(&mut self, frame: &Frame, desk: &mut Desk) {
+        if let Some(link) = &self.link {
+            let traffic = link.target.traffic(&self.service);
+            traffic.to_clients.add(frame.as_bytes().len() as u64);
+        }
+        self.tell(frame.as_bytes(), desk);
     }
 
     /// Gives an answer to the client.
     pub(super) fn tell(&mut self, answer: &[u8], desk: &mut Desk) {
         self.client.write(answer, &mut desk.bench.sealed);
         self.carried[Side::Server as usize] += answer.len() as u64;
-        if let Some(link) = &self.link {
-            link.target.traffic(&self.service).to_clients.add(answer.len() as u64);
-        }
     }
 
     /// The message has its answer: the lane is at a boundary.
